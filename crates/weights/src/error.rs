@@ -21,4 +21,6 @@ pub enum Error {
     Format(#[from] brevity_formats::Error),
     #[error(transparent)]
     Parts(#[from] brevity_parts::Error),
+    #[error("the Hessian is not finite at row {row}, column {column}: the calibration run overflowed")]
+    HessianNotFinite { row: usize, column: usize },
 }

@@ -6,12 +6,14 @@
 //! | [`level`] | one way to store a matrix: a GGUF block type, or integers with a group size |
 //! | [`quantize`] | methods that round to a grid |
 //! | [`registry`] | all methods, by name |
+//! | [`hessian`] | the second moments of a linear's inputs |
 //! | [`database`] | what each level of each tensor would cost and lose |
 //! | [`plan`] | budgets and rules turned into one level per tensor |
 #![forbid(unsafe_code)]
 
 pub mod database;
 mod error;
+pub mod hessian;
 pub mod level;
 pub mod method;
 pub mod plan;
@@ -19,5 +21,6 @@ pub mod quantize;
 pub mod registry;
 
 pub use error::Error;
+pub use hessian::Hessian;
 pub use level::Level;
-pub use method::{Statistics, WeightMethod};
+pub use method::{Needs, Statistics, WeightMethod};

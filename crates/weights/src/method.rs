@@ -1,20 +1,37 @@
 //! What a method that shrinks a matrix is given, and what it gives back.
 
+use crate::hessian::Hessian;
 use crate::{Error, Level};
 use brevity_kernels::Matrix;
 use brevity_measure::MethodCard;
 use brevity_parts::StoredMatrix;
+use std::sync::Arc;
 
 /// What calibration says of the inputs of one matrix.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Statistics {
     /// Mean of x² per input column (length cols); empty where nothing was calibrated.
     pub second_moments: Vec<f32>,
+    /// Mean of x·xᵀ; absent where it was not asked for (see [`WeightMethod::needs`]).
+    pub hessian: Option<Arc<Hessian>>,
     /// Tokens that were seen.
     pub tokens: u64,
 }
 
 impl Statistics {
+    /// The Hessian, if there is one; checked against the matrix.
+    ///
+    /// # Errors
+    /// If it is of another number of columns.
+    pub fn hessian(&self, cols: usize) -> Result<Option<&Hessian>, Error> {
+        match &self.hessian {
+            Some(hessian) if hessian.size() != cols => {
+                Err(Error::StatisticsShape { found: hessian.size(), expected: cols })
+            }
+            hessian => Ok(hessian.as_deref()),
+        }
+    }
+
     /// The second moments, if there are any; checked against the matrix.
     ///
     /// # Errors
@@ -28,12 +45,25 @@ impl Statistics {
     }
 }
 
+/// What a method must know of a matrix's inputs. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    Nothing,
+    SecondMoments,
+    Hessian,
+}
+
 /// A method that stores a matrix at a level.
 pub trait WeightMethod: Send + Sync {
     fn card(&self) -> &MethodCard;
 
     /// Whether the method can store at this level at all.
     fn supports(&self, level: Level) -> bool;
+
+    /// What calibration must provide; without it the method may still work, as its card says.
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
 
     /// Whether rows are stored independently of each other: then a matrix may be given in slabs of rows.
     fn rows_are_independent(&self) -> bool;

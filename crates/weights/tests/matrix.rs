@@ -160,7 +160,7 @@ fn bad_input_is_refused() {
             assert!(method.compress(&narrow, &Statistics::default(), level).is_err(), "{level}");
         }
     });
-    let wrong = Statistics { second_moments: vec![1.0; 3], tokens: 1 };
+    let wrong = Statistics { second_moments: vec![1.0; 3], tokens: 1, ..Statistics::default() };
     assert!(wrong.importance(COLS).is_err());
 }
 

@@ -199,7 +199,7 @@ impl Planner<'_> {
     fn statistics(&self, entry: &TensorEntry) -> Statistics {
         let role = moments_role(self.source, entry.role);
         let means = self.calibration.and_then(|calibration| calibration.moments.means(role));
-        Statistics { second_moments: means.unwrap_or_default(), tokens: 0 }
+        Statistics { second_moments: means.unwrap_or_default(), ..Statistics::default() }
     }
 
     fn planned(&self, entry: &TensorEntry, candidate: Candidate) -> Planned {
