@@ -5,6 +5,7 @@
 //! * [`unpack_codes`] gives the canonical form of the integer kernels: `w = scale · code − min`, an i8 code per weight and an
 //!   f32 scale and minimum per [`code_block`] weights. Dequantising is that formula, so the two agree exactly.
 //! * [`quantize`] rounds f32 weights into blocks with the least squared error that its search finds.
+//! * [`frame`] keeps only the scales of that search, for methods that choose codes themselves (GPTQ and its kin).
 //! * [`layout`] holds the bytes of every block type; `fields()` and `from_fields()` of each block turn it into plain numbers
 //!   and back, for kernels that read the stored scales and for methods that choose codes themselves.
 //!
@@ -13,6 +14,7 @@
 pub mod bits;
 mod codebooks;
 mod encode;
+pub mod frame;
 mod iq2;
 mod iq3;
 pub mod iq4;
