@@ -199,7 +199,7 @@ fn is_wanted(name: &str, all: &[String]) -> bool {
     let has_safetensors = all.iter().any(|name| name.ends_with(".safetensors"));
     let top = !name.contains('/');
     match has_safetensors {
-        true => top && (name.ends_with(".safetensors") || name.ends_with(".json")),
+        true => top && (name.ends_with(".safetensors") || name.ends_with(".json") || name == "tokenizer.gguf"),
         false => top && name.ends_with(".gguf"),
     }
 }
@@ -235,8 +235,10 @@ mod tests {
     #[test]
     fn weights_come_in_one_format() {
         let all: Vec<String> =
-            ["config.json", "model.safetensors", "x.gguf", "onnx/model.onnx", "README.md"].map(String::from).to_vec();
-        assert_eq!(wanted(&all, None).unwrap(), ["config.json", "model.safetensors"]);
+            ["config.json", "model.safetensors", "tokenizer.gguf", "x.gguf", "onnx/model.onnx", "README.md"]
+                .map(String::from)
+                .to_vec();
+        assert_eq!(wanted(&all, None).unwrap(), ["config.json", "model.safetensors", "tokenizer.gguf"]);
     }
 
     #[test]
