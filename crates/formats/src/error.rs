@@ -5,6 +5,7 @@
 
 use crate::gguf::GgufError;
 use crate::grid::GridError;
+use crate::imatrix::ImatrixError;
 use crate::llama2c::Llama2cError;
 use crate::safetensors::SafetensorsError;
 use crate::types::TensorType;
@@ -102,6 +103,15 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         lie: Llama2cError,
+    },
+
+    /// An importance matrix that lies, or that is of another model.
+    #[error("{}: {lie}", path.display())]
+    Imatrix {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        lie: ImatrixError,
     },
 
     /// A part of a split or sharded model is not there.

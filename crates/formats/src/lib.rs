@@ -12,6 +12,7 @@
 //! | [`grid`] | integer grids with group scales and zeros | searches them |
 //! | [`gptq`] | GPTQ v1 and v2 tensors | the same |
 //! | [`awq`] | AWQ tensors (GEMM layout) | |
+//! | [`imatrix`] | llama.cpp's importance matrices, GGUF and legacy | the same |
 //! | [`compressed_tensors`] | pack-quantized tensors | the same |
 //!
 //! A file is never trusted: every count is checked against the bytes that are there before anything is allocated for it,
@@ -27,6 +28,7 @@ pub mod error;
 pub mod gguf;
 pub mod gptq;
 pub mod grid;
+pub mod imatrix;
 pub mod llama2c;
 pub mod mmap;
 pub mod pread;

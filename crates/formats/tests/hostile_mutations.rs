@@ -4,6 +4,7 @@
 mod support;
 
 use brevity_formats::gguf::{self, GgufFile};
+use brevity_formats::imatrix::Imatrix;
 use brevity_formats::llama2c::{Layout, Pieces};
 use brevity_formats::safetensors;
 
@@ -80,6 +81,12 @@ fn damaged_files_are_read_or_refused() {
     let tokens = support::tokenizer(9, &[(0.5, 3, b"<s>"), (-1.0, 9, b"something"), (0.0, 0, b""), (1.0, 2, b"hi")]);
     let read = drive(&tokens, CASES, 5, |bytes| Pieces::parse(bytes, None).is_ok());
     assert!((1..CASES).contains(&read), "{read}");
+    let imatrix = |bytes: &[u8]| Imatrix::parse(bytes).is_ok();
+    let gguf = include_bytes!("golden/imatrix/tiny.gguf");
+    let read = drive(gguf, CASES / 5, 7, imatrix);
+    assert!((1..CASES / 5).contains(&read), "{read}");
+    let read = drive(include_bytes!("golden/imatrix/tiny.dat"), CASES / 5, 8, imatrix);
+    assert!((1..CASES / 5).contains(&read), "{read}");
     if let (Some(before), Some(after)) = (before, peak_bytes()) {
         // Threads reserve address space of their own; a believed lie takes gigabytes.
         assert!(after - before < 512 << 20, "{} bytes were taken", after - before);

@@ -2,7 +2,7 @@
 //!
 //! Methods that choose codes one by one (GPTQ and its kin: the error of each code is fed into the weights that follow) need
 //! the grid of a weight before its code: `ŵ = scale · level(code) − min`. [`Frames::fit`] runs the search of
-//! [`quantize`](super::quantize) and keeps the scales; the caller rounds weights to the nearest code of their place, in any
+//! [`quantize`] and keeps the scales; the caller rounds weights to the nearest code of their place, in any
 //! order and as often as it likes, and [`Frames::encode`] writes the codes beside the scales. Values are those of
 //! [`dequantize`](super::dequantize) bit for bit.
 //!
