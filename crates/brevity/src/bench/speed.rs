@@ -60,7 +60,7 @@ pub fn run(args: BenchSpeedArgs, global: &Global) -> Result<()> {
         peer: peer.transpose()?,
     };
     if let Some(path) = &args.output {
-        document::put_section(path, &format!("speed {}", measured.name()), &measured.section(&args))?;
+        document::put_section(path, &measured.key(&args), &measured.section(&args))?;
     }
     if global.json {
         return output::json(&measured.json(&args));
@@ -82,6 +82,10 @@ impl Measured {
     fn name(&self) -> String {
         let path = Path::new(&self.model);
         path.file_name().map_or_else(|| self.model.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
+    fn key(&self, args: &BenchSpeedArgs) -> String {
+        format!("speed {} {}", self.name(), args.prompt)
     }
 
     /// Bytes read a second while decoding, over what a streaming read reaches.
@@ -120,7 +124,9 @@ impl Measured {
         table.row(row(format!("decode of {} tokens, tokens/s", args.generate), self.decode, peer(|peer| peer.decode)));
         table.row([Cell::text("streaming read, GB/s"), Cell::number(self.read / 1e9, 1)]);
         table.row([Cell::text("share of it that decoding reads"), Cell::number(self.share(), 2)]);
-        table.note("decoding reads every weight and the cache once a token; medians of the repetitions");
+        table.note(
+            "decoding follows the prompt and reads every weight and the cache once a token; medians of the repetitions",
+        );
         table
     }
 
@@ -133,7 +139,12 @@ impl Measured {
             args.generate,
             args.repeat,
         );
-        format!("## Speed: {}\n\n`{command}`\n\n{}", self.name(), self.table(args).to_markdown())
+        format!(
+            "## Speed: {}, prompt of {}\n\n`{command}`\n\n{}",
+            self.name(),
+            args.prompt,
+            self.table(args).to_markdown()
+        )
     }
 }
 
