@@ -3,7 +3,7 @@
 //   L=build  S=llama.cpp/ggml
 //   gcc -O2 -I$S/include mul_mat.c -o mul_mat $L/ggml/src/libggml.a $L/ggml/src/libggml-cpu.a \
 //       $L/ggml/src/libggml-base.a -lstdc++ -lm -lpthread -fopenmp
-//   ./mul_mat [repetitions]
+//   ./mul_mat [repetitions [most rows]]
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
@@ -67,6 +67,7 @@ static double best(enum ggml_type type, int rows, const void *weights, ggml_back
 
 int main(int argc, char **argv) {
     double scale = argc > 1 ? atof(argv[1]) : 1;
+    int most = argc > 2 ? atoi(argv[2]) : 512;
     enum ggml_type types[] = {GGML_TYPE_Q4_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1};
     int rows[] = {1, 4, 16, 64, 512};
     float *source = malloc(sizeof(float) * OUTPUTS * INPUTS);
@@ -79,7 +80,7 @@ int main(int argc, char **argv) {
             ggml_backend_buffer_type_t buffers = repacked ? repack_buffers() : ggml_backend_cpu_buffer_type();
             if (!buffers) continue;
             printf("%-5s %-8s", ggml_type_name(types[t]), repacked ? "repacked" : "plain");
-            for (int i = 0; i < 5; i++) {
+            for (int i = 0; i < 5 && rows[i] <= most; i++) {
                 int reps = scale * (rows[i] >= 512 ? 1 : rows[i] >= 64 ? 3 : rows[i] >= 4 ? 8 : 30);
                 printf(" %7.1f", best(types[t], rows[i], weights, buffers, reps < 1 ? 1 : reps));
                 fflush(stdout);

@@ -105,6 +105,10 @@ impl<F: Form> CodeLayout for Bytes<F> {
             codes
         }
     }
+    #[inline(always)]
+    unsafe fn group<L: Lanes, const G: usize>(p: *const u8) -> L::C {
+        unsafe { L::byte_codes(L::codes(p.add(64 * G))) }
+    }
 }
 
 struct FlatBytes<'a, F, const HALF: bool>(&'a FlatPanels, PhantomData<F>);

@@ -16,6 +16,7 @@ pub(super) trait CodeLayout: Copy + Send + Sync {
     /// Bytes per block.
     const BYTES: usize;
     unsafe fn codes<L: Lanes>(block: *const u8) -> [L::C; 8];
+    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C;
 }
 
 /// A matrix in a flat layout.
@@ -186,6 +187,10 @@ impl<L: Lanes, C: CodeLayout, const HALF: bool> Source<L> for FlatSource<C, HALF
     #[inline(always)]
     unsafe fn codes(&self, chunk: &FlatChunk, block: usize) -> [L::C; 8] {
         unsafe { C::codes::<L>(chunk.codes.add(block * C::BYTES)) }
+    }
+    #[inline(always)]
+    unsafe fn group<const G: usize>(&self, chunk: &FlatChunk, block: usize) -> L::C {
+        unsafe { C::group::<L, G>(chunk.codes.add(block * C::BYTES)) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &FlatChunk, block: usize) -> [L::F; 2] {

@@ -218,18 +218,25 @@ impl Packed for NibblePanels {
 struct Nibbles<F>(PhantomData<F>);
 
 #[inline(always)]
+unsafe fn nibble_group<L: Lanes, const G: usize>(p: *const u8) -> L::C {
+    unsafe {
+        let pair = L::codes(p.add(G / 2 * 64));
+        if G % 2 == 0 { L::low_nibbles(pair) } else { L::high_nibbles(pair) }
+    }
+}
+
+#[inline(always)]
 unsafe fn nibble_codes<L: Lanes>(p: *const u8) -> [L::C; 8] {
     unsafe {
-        let (a, b, c, d) = (L::codes(p), L::codes(p.add(64)), L::codes(p.add(128)), L::codes(p.add(192)));
         [
-            L::low_nibbles(a),
-            L::high_nibbles(a),
-            L::low_nibbles(b),
-            L::high_nibbles(b),
-            L::low_nibbles(c),
-            L::high_nibbles(c),
-            L::low_nibbles(d),
-            L::high_nibbles(d),
+            nibble_group::<L, 0>(p),
+            nibble_group::<L, 1>(p),
+            nibble_group::<L, 2>(p),
+            nibble_group::<L, 3>(p),
+            nibble_group::<L, 4>(p),
+            nibble_group::<L, 5>(p),
+            nibble_group::<L, 6>(p),
+            nibble_group::<L, 7>(p),
         ]
     }
 }
@@ -240,6 +247,10 @@ impl<F: Form> CodeLayout for Nibbles<F> {
     #[inline(always)]
     unsafe fn codes<L: Lanes>(p: *const u8) -> [L::C; 8] {
         unsafe { nibble_codes::<L>(p) }
+    }
+    #[inline(always)]
+    unsafe fn group<L: Lanes, const G: usize>(p: *const u8) -> L::C {
+        unsafe { nibble_group::<L, G>(p) }
     }
 }
 
@@ -292,6 +303,10 @@ impl<L: Lanes> Source<L> for SuperSource {
     #[inline(always)]
     unsafe fn codes(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::C; 8] {
         unsafe { nibble_codes::<L>(chunk.codes.add(block * NIBBLE_BYTES)) }
+    }
+    #[inline(always)]
+    unsafe fn group<const G: usize>(&self, chunk: &SuperChunk<L::F>, block: usize) -> L::C {
+        unsafe { nibble_group::<L, G>(chunk.codes.add(block * NIBBLE_BYTES)) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::F; 2] {

@@ -146,15 +146,16 @@ pub(super) struct SixChunk<F> {
 }
 
 #[inline(always)]
-unsafe fn half_codes<L: Lanes>(p: *const u8) -> [L::C; 4] {
+unsafe fn six_group<L: Lanes, const G: usize>(block: *const u8) -> L::C {
     unsafe {
-        let (a, b, bits) = (L::codes(p), L::codes(p.add(64)), L::codes(p.add(128)));
-        [
-            L::six_bits::<0>(L::low_nibbles(a), bits),
-            L::six_bits::<1>(L::high_nibbles(a), bits),
-            L::six_bits::<2>(L::low_nibbles(b), bits),
-            L::six_bits::<3>(L::high_nibbles(b), bits),
-        ]
+        let half = block.add(G / 4 * HALF_BYTES);
+        let (pair, bits) = (L::codes(half.add(G % 4 / 2 * 64)), L::codes(half.add(128)));
+        match G % 4 {
+            0 => L::six_bits::<0>(L::low_nibbles(pair), bits),
+            1 => L::six_bits::<1>(L::high_nibbles(pair), bits),
+            2 => L::six_bits::<2>(L::low_nibbles(pair), bits),
+            _ => L::six_bits::<3>(L::high_nibbles(pair), bits),
+        }
     }
 }
 
@@ -176,10 +177,22 @@ impl<L: Lanes> Source<L> for SixSource {
     #[inline(always)]
     unsafe fn codes(&self, chunk: &SixChunk<L::F>, block: usize) -> [L::C; 8] {
         unsafe {
-            let p = chunk.codes.add(block * 2 * HALF_BYTES);
-            let ([a, b, c, d], [e, f, g, h]) = (half_codes::<L>(p), half_codes::<L>(p.add(HALF_BYTES)));
-            [a, b, c, d, e, f, g, h]
+            let p = chunk.codes.add(block * SIX.code);
+            [
+                six_group::<L, 0>(p),
+                six_group::<L, 1>(p),
+                six_group::<L, 2>(p),
+                six_group::<L, 3>(p),
+                six_group::<L, 4>(p),
+                six_group::<L, 5>(p),
+                six_group::<L, 6>(p),
+                six_group::<L, 7>(p),
+            ]
         }
+    }
+    #[inline(always)]
+    unsafe fn group<const G: usize>(&self, chunk: &SixChunk<L::F>, block: usize) -> L::C {
+        unsafe { six_group::<L, G>(chunk.codes.add(block * SIX.code)) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &SixChunk<L::F>, block: usize) -> [L::F; 2] {

@@ -56,12 +56,8 @@ pub(in crate::integer) trait Source<L: Lanes>: Copy {
     /// Chunk `index`, which has `blocks` blocks (eight but for the last).
     unsafe fn chunk(&self, index: usize, blocks: usize) -> Self::Chunk;
     unsafe fn codes(&self, chunk: &Self::Chunk, block: usize) -> [L::C; 8];
-    /// One of them.
-    #[inline(always)]
-    unsafe fn group(&self, chunk: &Self::Chunk, block: usize, group: usize) -> L::C {
-        // SAFETY: as the caller promised.
-        unsafe { self.codes(chunk, block)[group] }
-    }
+    /// The `G`th of them.
+    unsafe fn group<const G: usize>(&self, chunk: &Self::Chunk, block: usize) -> L::C;
     /// Scales of both halves; the second is not used unless the form has halves.
     unsafe fn scales(&self, chunk: &Self::Chunk, block: usize) -> [L::F; 2];
     /// Mins of both halves; not asked for unless the form has mins.
@@ -118,8 +114,8 @@ impl<L: Lanes, F: Form> Source<L> for Unpacked<F> {
         }
     }
     #[inline(always)]
-    unsafe fn group(&self, chunk: &*const u8, block: usize, group: usize) -> L::C {
-        unsafe { L::codes(chunk.add(block * Self::BLOCK_BYTES + 64 * group)) }
+    unsafe fn group<const G: usize>(&self, chunk: &*const u8, block: usize) -> L::C {
+        unsafe { L::codes(chunk.add(block * Self::BLOCK_BYTES + 64 * G)) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &*const u8, block: usize) -> [L::F; 2] {

@@ -108,18 +108,17 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
                         }
                     }
                     if steps {
-                        for g in h * 4..8 - (halves - 1 - h) * 4 {
-                            L::here();
-                            let mut codes = [sources[0].group(&chunks[0], b, g); P];
-                            for p in 1..P {
-                                codes[p] = sources[p].group(&chunks[p], b, g);
-                            }
-                            for r in 0..R {
-                                let four = L::four(x.add(r * BLOCK + 4 * g));
-                                for p in 0..P {
-                                    sums[r][p] = L::step(sums[r][p], codes[p], four);
-                                }
-                            }
+                        if h == 0 {
+                            step::<L, S, R, P, 0>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 1>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 2>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 3>(&sources, &chunks, b, x, &mut sums);
+                        }
+                        if h + 1 == halves {
+                            step::<L, S, R, P, 4>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 5>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 6>(&sources, &chunks, b, x, &mut sums);
+                            step::<L, S, R, P, 7>(&sources, &chunks, b, x, &mut sums);
                         }
                     } else {
                         for p in 0..P {
@@ -184,6 +183,33 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
                 for (p, sums) in sums[..place.live].iter().enumerate() {
                     job.out.put::<L>(place.first + place.own + r, place.panel + p, sums);
                 }
+            }
+        }
+    }
+}
+
+/// Adds the products of group `G` of block `b` to the sums of all rows and panels.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn step<L: Lanes, S: Source<L>, const R: usize, const P: usize, const G: usize>(
+    sources: &[S; P],
+    chunks: &[S::Chunk; P],
+    b: usize,
+    x: *const i8,
+    sums: &mut [[L::I; P]; R],
+) {
+    unsafe {
+        if G.is_multiple_of(2) {
+            L::here();
+        }
+        let mut codes = [sources[0].group::<G>(&chunks[0], b); P];
+        for p in 1..P {
+            codes[p] = sources[p].group::<G>(&chunks[p], b);
+        }
+        for r in 0..R {
+            let four = L::four(x.add(r * BLOCK + 4 * G));
+            for p in 0..P {
+                sums[r][p] = L::step(sums[r][p], codes[p], four);
             }
         }
     }
