@@ -23,4 +23,4 @@ pub mod registry;
 pub use error::Error;
 pub use hessian::Hessian;
 pub use level::Level;
-pub use method::{Needs, Statistics, WeightMethod};
+pub use method::{Needs, Outcome, Statistics, WeightMethod};

@@ -45,6 +45,14 @@ impl Statistics {
     }
 }
 
+/// A stored matrix, and what the report says of how it came about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub stored: StoredMatrix,
+    /// Rows that kept round-to-nearest because the method ended above its error.
+    pub rows_kept: usize,
+}
+
 /// What a method must know of a matrix's inputs. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Needs {
@@ -73,4 +81,12 @@ pub trait WeightMethod: Send + Sync {
     /// # Errors
     /// If the level does not hold such rows, or a weight is not finite.
     fn compress(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error>;
+
+    /// As [`compress`](Self::compress), with what there is to count.
+    ///
+    /// # Errors
+    /// As [`compress`](Self::compress).
+    fn compress_counted(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<Outcome, Error> {
+        Ok(Outcome { stored: self.compress(w, statistics, level)?, rows_kept: 0 })
+    }
 }

@@ -1,9 +1,9 @@
 //! All methods that shrink parameters, by name.
 
-use crate::quantize::RoundToNearest;
+use crate::quantize::{Gptq, RoundToNearest};
 use crate::{Error, WeightMethod};
 
-static METHODS: [&dyn WeightMethod; 1] = [&RoundToNearest];
+static METHODS: [&dyn WeightMethod; 2] = [&RoundToNearest, &Gptq::DEFAULT];
 
 /// Every method, in the order in which `brevity methods` lists them.
 pub fn methods() -> &'static [&'static dyn WeightMethod] {
