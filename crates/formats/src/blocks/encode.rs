@@ -14,48 +14,83 @@ use crate::types::TensorType;
 use brevity_kernels::simd::{LANES, dispatch};
 
 /// What a type tries without and with importances: importances move the best scale further from the one that the extreme value
-/// asks for, so more is worth trying. Chosen by error and speed on weights of TinyStories 15M and MiniLM.
+/// asks for, so more is worth trying. Chosen by error and speed on weights of TinyStories 15M and MiniLM (docs/blocks.md).
 struct Efforts<T: 'static> {
     plain: T,
     weighted: T,
 }
 
+/// Integers that the largest scale of a super-block may take, as parts of the lowest one: each rounds the other scales its own
+/// way.
+const SIGNED_TOPS: &[f32] = &[1.0, 0.97, 0.94, 0.91, 0.88, 0.85, -1.02, -0.98, -0.95, -0.92];
+
+const SIGNED_PLAIN: &[f32] = &[0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2];
+/// Where a column hardly matters, so does its value: extremes are cut off far.
+const SIGNED_WEIGHTED: &[f32] =
+    &[0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 1.4, 1.5, 1.6, 1.7, 1.85, 2.0, 2.2];
+
 const SIGNED: Efforts<SignedEffort> = Efforts {
     plain: SignedEffort {
-        low: &[0.9, 0.95, 1.0, 1.05, 1.1, 1.15],
-        high: &[0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2],
-        rounds: 2,
-        tops: &[1.0],
-        reach: 1,
+        low: SIGNED_PLAIN,
+        high: SIGNED_PLAIN,
+        nudges: &[1.0, 0.98, 1.02],
+        tops: SIGNED_TOPS,
         solves: 2,
     },
     weighted: SignedEffort {
-        low: &[0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3],
-        high: &[0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.4],
-        rounds: 2,
-        tops: &[1.0],
-        reach: 1,
+        low: SIGNED_WEIGHTED,
+        high: SIGNED_WEIGHTED,
+        nudges: &[1.0, 0.98, 1.02],
+        tops: SIGNED_TOPS,
         solves: 2,
     },
 };
 
-/// With 255 levels little is gained by clipping.
-const Q8_0_EFFORT: SignedEffort =
-    SignedEffort { low: &[0.97, 1.0, 1.03], high: &[0.97, 1.0, 1.03], rounds: 1, ..SIGNED.plain };
+/// With many levels every scale rounds otherwise: a dense search among larger scales, which clip nothing.
+const Q6_K_EFFORT: SignedEffort = SignedEffort {
+    low: &[0.72, 0.76, 0.8, 0.84, 0.87, 0.9, 0.93, 0.96, 0.98, 1.0, 1.02, 1.05, 1.1, 1.2],
+    high: &[0.72, 0.76, 0.8, 0.84, 0.87, 0.9, 0.93, 0.96, 0.98, 1.0, 1.02, 1.05, 1.1, 1.2],
+    nudges: &[1.0, 0.99, 1.01],
+    ..SIGNED.plain
+};
+const Q6_K_EFFORTS: Efforts<SignedEffort> = Efforts { plain: Q6_K_EFFORT, weighted: Q6_K_EFFORT };
+
+const Q8_0_EFFORT: SignedEffort = SignedEffort {
+    low: &[0.9, 0.94, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02],
+    high: &[0.9, 0.94, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02],
+    nudges: &[1.0],
+    ..SIGNED.plain
+};
 const Q8_0_EFFORTS: Efforts<SignedEffort> = Efforts { plain: Q8_0_EFFORT, weighted: Q8_0_EFFORT };
 
+const NUDGES: &[(f32, f32)] =
+    &[(1.0, 0.0), (0.94, 0.0), (1.06, 0.0), (1.0, 0.4), (1.0, -0.4), (0.97, 0.0), (1.03, 0.0)];
+
+const AFFINE_EFFORT: AffineEffort = AffineEffort {
+    trims: &[-0.6, -0.1, 0.4, 0.9, 1.4, 1.9, 2.4, 2.9],
+    nudges: NUDGES,
+    tops: &[0.85, 0.88, 0.91, 0.94, 0.97, 1.0, 1.02],
+    min_tops: &[0.8, 0.84, 0.88, 0.92, 0.96, 1.0],
+    solves: 2,
+};
 const AFFINE: Efforts<AffineEffort> = Efforts {
-    plain: AffineEffort { trims: &[-0.6, -0.1, 0.4, 0.9, 1.4], rounds: 2, tops: &[1.0], reach: 1, solves: 2 },
-    weighted: AffineEffort { trims: &[-0.6, 0.0, 0.6, 1.2, 1.8, 2.4], rounds: 2, tops: &[1.0], reach: 1, solves: 2 },
+    plain: AffineEffort { trims: &[-0.6, -0.1, 0.4, 0.9, 1.4, 1.9], ..AFFINE_EFFORT },
+    weighted: AFFINE_EFFORT,
 };
 
-/// The type that whole models are rounded to: a coarser search, for speed.
-const Q4_K_EFFORTS: Efforts<AffineEffort> =
-    Efforts { plain: AffineEffort { trims: &[-0.5, 0.1, 0.7, 1.3], ..AFFINE.plain }, ..AFFINE };
-
 const Q2_K_EFFORTS: Efforts<AffineEffort> = Efforts {
-    plain: AffineEffort { trims: &[-0.3, 0.0, 0.3, 0.6], tops: &[1.0, 0.93], ..AFFINE.plain },
-    weighted: AffineEffort { trims: &[-0.4, -0.1, 0.2, 0.5, 0.8], tops: &[1.0, 0.93], ..AFFINE.plain },
+    plain: AffineEffort {
+        trims: &[-0.4, -0.1, 0.2, 0.5, 0.8],
+        tops: &[0.85, 0.9, 0.95, 1.0, 1.05],
+        min_tops: &[0.9, 0.95, 1.0],
+        ..AFFINE_EFFORT
+    },
+    weighted: AffineEffort {
+        trims: &[-0.5, -0.1, 0.3, 0.7, 1.1, 1.5, 1.9, 2.4],
+        tops: &[0.85, 0.9, 0.95, 1.0, 1.05],
+        min_tops: &[0.9, 0.95, 1.0],
+        ..AFFINE_EFFORT
+    },
 };
 
 /// Exponents that MXFP4 tries around the extreme value's.
@@ -78,13 +113,13 @@ pub(super) fn encode(ty: TensorType, values: &[f32], importance: Option<&[f32]>,
         TensorType::Q4_1 => job.flat_affine(15.0, &AFFINE, |f, out| Q4_1::from_fields(f).write(out)),
         TensorType::Q5_1 => job.flat_affine(31.0, &AFFINE, |f, out| Q5_1::from_fields(f).write(out)),
         TensorType::Q2K => job.super_affine(3.0, 15.0, &Q2_K_EFFORTS, |f, out| Q2K::from_fields(f).write(out)),
-        TensorType::Q4K => job.super_affine(15.0, 63.0, &Q4_K_EFFORTS, |f, out| Q4K::from_fields(f).write(out)),
+        TensorType::Q4K => job.super_affine(15.0, 63.0, &AFFINE, |f, out| Q4K::from_fields(f).write(out)),
         TensorType::Q5K => job.super_affine(31.0, 63.0, &AFFINE, |f, out| Q5K::from_fields(f).write(out)),
         TensorType::Q3K => {
             job.super_signed(Uniform::new(4.0, 4.0), 32.0, &SIGNED, |f, out| Q3K::from_fields(f).write(out))
         }
         TensorType::Q6K => {
-            job.super_signed(Uniform::new(32.0, 32.0), 128.0, &SIGNED, |f, out| Q6K::from_fields(f).write(out))
+            job.super_signed(Uniform::new(32.0, 32.0), 128.0, &Q6_K_EFFORTS, |f, out| Q6K::from_fields(f).write(out))
         }
         TensorType::Iq4Xs => job.super_signed(Iq4, 32.0, &SIGNED, |f, out| Iq4Xs::from_fields(f).write(out)),
         _ => return plain::quantize(ty, job.values, job.out),

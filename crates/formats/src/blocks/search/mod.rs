@@ -2,19 +2,20 @@
 //!
 //! For codes q and a scale s, `E(s) = Σ w (x − s·q)²` with `q = nearest(x / s)` has many local minima: each s gives its own
 //! codes, and for fixed codes the best scale is `s' = Σ w x q / Σ w q²`. So a search tries scales around the one that the
-//! extreme value asks for, gives each the closed-form error of its best scale, `E(s') = Σ w e² − (Σ w e q)² / Σ w q²` with
-//! residuals `e = x − s·q` (residuals, because sums of x would cancel), and goes on from the best. With a minimum the closed
-//! form is the 2 × 2 system in (1, q).
+//! extreme value asks for, gives each the closed-form error of its best scale, `E(s') = Σ w x² − (Σ w x q)² / Σ w q²`, and goes
+//! on from the best. With a minimum the same holds around the means of x and q.
 //!
-//! Super-blocks add a level: sub-block scales and minima are integers times d and dmin. They are first searched as reals, then
-//! rounded, each sub-block trying the integers beside its own, then d and dmin are solved for with all codes fixed, and so on
-//! while the error falls.
+//! Super-blocks add a level: sub-block scales and minima are integers times d and dmin. They are first searched as reals. Then
+//! many d (and dmin) are weighed by the errors that the integers nearest to the reals would leave, foreseen from moments alone;
+//! for the best, codes are rounded anew with the integers beside each real, then d and dmin are solved for with all codes
+//! fixed, and so on.
 //!
 //! Sixteen sub-blocks are searched at once, one per SIMD lane, so that there are no sums across lanes and no branches. Only
-//! additions, multiplications, divisions and comparisons are used (nothing fused), in the same order everywhere: the blocks
-//! are the same on every machine.
+//! operations that round alike everywhere are used (fused multiply-adds among them), in one order: the blocks are the same on
+//! every machine.
 
 mod affine;
+mod affine_super;
 mod group;
 mod levels;
 mod signed;
@@ -74,6 +75,30 @@ fn per_super(per: usize, f: impl Fn(usize, usize) -> f32) -> Lanes {
         out[start..start + per].fill(value);
     }
     out
+}
+
+/// The best of many candidates for each super-block, which is named by its first lane.
+struct Shortlist<T> {
+    errors: [Lanes; 2],
+    values: [[T; LANES]; 2],
+}
+
+impl<T: Copy + Default> Shortlist<T> {
+    #[inline(always)]
+    fn new() -> Self {
+        Shortlist { errors: [[f32::INFINITY; LANES]; 2], values: [[T::default(); LANES]; 2] }
+    }
+
+    /// Keeps the candidate if it is among the two with the least errors.
+    #[inline(always)]
+    fn offer(&mut self, first: usize, mut error: f32, mut value: T) {
+        for (errors, values) in self.errors.iter_mut().zip(&mut self.values) {
+            if error < errors[first] {
+                std::mem::swap(&mut error, &mut errors[first]);
+                std::mem::swap(&mut value, &mut values[first]);
+            }
+        }
+    }
 }
 
 /// Importances relative to the largest, none of them zero, so that no block is without weight.

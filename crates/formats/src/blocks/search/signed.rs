@@ -3,7 +3,7 @@
 
 use super::super::mx;
 use super::levels::Levels;
-use super::{Codes, Group, Lanes, clamp, inverse, per_super, ratio, round, to_half};
+use super::{Codes, Group, Lanes, Shortlist, clamp, inverse, per_super, ratio, round, to_half};
 use brevity_kernels::simd::{Kernel, LANES, Simd};
 
 /// How much to try.
@@ -12,12 +12,10 @@ pub struct SignedEffort {
     pub low: &'static [f32],
     /// and each of these times the highest.
     pub high: &'static [f32],
-    /// Rounds of re-rounding with the best scale.
-    pub rounds: usize,
+    /// Then each of these times the best scale so far.
+    pub nudges: &'static [f32],
     /// The largest scale of a super-block becomes each of these times its lowest integer.
     pub tops: &'static [f32],
-    /// Distance of the integers tried around each sub-block's own.
-    pub reach: usize,
     /// Rounds of solving for d.
     pub solves: usize,
 }
@@ -59,27 +57,41 @@ fn extremes<S: Simd>(s: S, group: &Group) -> S::F {
     s.select(s.lt(high, s.neg(low)), low, high)
 }
 
+/// The best scales for the codes that `scale` gives, `Σ w q x / Σ w q²`, and by how much they lower `Σ w x²`.
+#[inline(always)]
+fn solve<S: Simd, L: Levels>(s: S, levels: L, group: &Group, scale: S::F) -> (S::F, S::F) {
+    let inv = inverse(s, scale);
+    let (mut qq, mut qx) = (s.zero(), s.zero());
+    for (x, w) in group.x[..group.n].iter().zip(&group.w) {
+        let x = s.load(x);
+        let q = levels.nearest(s, s.mul(x, inv));
+        let wq = s.mul(s.load(w), q);
+        qq = s.fma(wq, q, qq);
+        qx = s.fma(wq, x, qx);
+    }
+    let scale = ratio(s, qx, qq);
+    (scale, s.mul(scale, qx))
+}
+
 /// The best real scales found: those with the least error once they are solved for.
 #[inline(always)]
 fn search<S: Simd, L: Levels>(s: S, levels: L, group: &Group, effort: &SignedEffort) -> S::F {
     let (low, high) = levels.bounds();
     let extreme = extremes(s, group);
-    let (mut best, mut error) = (s.zero(), s.splat(f32::INFINITY));
+    let (mut best, mut gain) = (s.zero(), s.splat(-1.0));
     let tries = effort.low.len() + effort.high.len();
-    for i in 0..tries + effort.rounds {
+    for i in 0..tries + effort.nudges.len() {
         let scale = if i < effort.low.len() {
             s.mul(extreme, s.splat(1.0 / (low * effort.low[i])))
         } else if i < tries {
             s.mul(extreme, s.splat(1.0 / (high * effort.high[i - effort.low.len()])))
         } else {
-            best
+            s.mul(best, s.splat(effort.nudges[i - tries]))
         };
-        let moments = evaluate(s, levels, group, scale);
-        let step = ratio(s, moments.eq, moments.qq);
-        let left = s.sub(moments.ee, s.mul(step, moments.eq));
-        let better = s.lt(left, error);
-        best = s.select(better, s.add(scale, step), best);
-        error = s.select(better, left, error);
+        let (scale, gained) = solve(s, levels, group, scale);
+        let better = s.lt(gain, gained);
+        best = s.select(better, scale, best);
+        gain = s.select(better, gained, gain);
     }
     best
 }
@@ -128,7 +140,7 @@ impl<L: Levels> Kernel for SignedSearch<'_, L> {
     }
 }
 
-/// Integer scales of super-blocks and what they leave.
+/// Scales and what they leave.
 struct Assignment<S: Simd> {
     scales: S::F,
     moments: Moments<S>,
@@ -141,60 +153,85 @@ impl<L: Levels> SignedSearch<'_, L> {
         let largest = per_super(per, |from, to| {
             lanes[from..to].iter().fold(0.0f32, |a, b| if b.abs() > a.abs() { *b } else { a })
         });
+        let start = Assignment { scales: reals, moments: evaluate(s, self.levels, self.group, reals) };
+        let mut frames = Shortlist::new();
+        for top in self.effort.tops {
+            let d = per_super(per, |from, _| to_half(largest[from] / (-half * top)));
+            let errors = s.lanes(self.nearest(s, &start, &d, half).error);
+            for from in (0..LANES).step_by(per) {
+                frames.offer(from, errors[from..from + per].iter().sum(), d[from]);
+            }
+        }
         let mut best = SignedScales { d: [0.0; LANES], scales: [0.0; LANES] };
         let mut error = [f32::INFINITY; LANES];
-        let tops = self.effort.tops.len();
-        let mut solved = [0.0; LANES];
-        for i in 0..tops + self.effort.solves {
-            let d =
-                if i < tops { largest.map(|largest| to_half(largest / (-half * self.effort.tops[i]))) } else { solved };
-            let target = if i < tops { reals } else { s.mul(s.load(&best.d), s.load(&best.scales)) };
-            let found = self.assign(s, target, &d, half);
-            let (qq, eq, ee) = (s.lanes(found.moments.qq), s.lanes(found.moments.eq), s.lanes(found.moments.ee));
-            let scales = s.lanes(found.scales);
-            for from in (0..LANES).step_by(per) {
-                let range = from..from + per;
-                let total: f32 = ee[range.clone()].iter().sum();
-                if total >= error[from] {
-                    continue;
+        for frame in &frames.values {
+            let mut d = per_super(per, |from, _| frame[from]);
+            let mut model = Assignment { ..start };
+            for _ in 0..=self.effort.solves {
+                let found = self.assign(s, &model, &d, half);
+                let (qq, eq, ee) = (s.lanes(found.moments.qq), s.lanes(found.moments.eq), s.lanes(found.moments.ee));
+                let scales = s.lanes(found.scales);
+                model = Assignment { scales: s.mul(s.load(&d), found.scales), moments: found.moments };
+                for from in (0..LANES).step_by(per) {
+                    let range = from..from + per;
+                    let total: f32 = ee[range.clone()].iter().sum();
+                    if total < error[from] {
+                        error[from] = total;
+                        best.d[range.clone()].fill(d[from]);
+                        best.scales[range.clone()].copy_from_slice(&scales[range.clone()]);
+                    }
+                    let (mut a, mut b) = (0.0, 0.0);
+                    for i in range.clone() {
+                        a += scales[i] * scales[i] * qq[i];
+                        b += scales[i] * eq[i];
+                    }
+                    let solution = if a > 0.0 { to_half(d[from] + b / a) } else { d[from] };
+                    d[range].fill(solution);
                 }
-                let (mut a, mut b) = (0.0, 0.0);
-                for i in range.clone() {
-                    a += scales[i] * scales[i] * qq[i];
-                    b += scales[i] * eq[i];
-                }
-                let solution = if a > 0.0 { to_half(d[from] + b / a) } else { d[from] };
-                error[range.clone()].fill(total);
-                solved[range.clone()].fill(solution);
-                best.d[range.clone()].fill(d[from]);
-                best.scales[range.clone()].copy_from_slice(&scales[range]);
             }
         }
         best
     }
 
-    /// The best integers near `target / d`, each sub-block by itself.
+    /// The integers on both sides of the model's scales, and the error foreseen with the nearest, while no code changes:
+    /// `E(s + a) = ee − 2a·eq + a²·qq`.
     #[inline(always)]
-    fn assign<S: Simd>(&self, s: S, target: S::F, d: &Lanes, half: f32) -> Assignment<S> {
+    fn nearest<S: Simd>(&self, s: S, model: &Assignment<S>, d: &Lanes, half: f32) -> Nearest<S> {
         let d = s.load(d);
         let (low, high) = (s.splat(-half), s.splat(half - 1.0));
-        let centre = round(s, clamp(s, s.mul(target, inverse(s, d)), low, high));
-        let mut best = centre;
-        let mut moments = Moments { qq: s.zero(), eq: s.zero(), ee: s.splat(f32::INFINITY) };
-        for i in 0..1 + 2 * self.effort.reach {
-            let distance = i.div_ceil(2) as f32 * if i % 2 == 1 { 1.0 } else { -1.0 };
-            let scale = clamp(s, s.add(centre, s.splat(distance)), low, high);
-            let found = evaluate(s, self.levels, self.group, s.mul(d, scale));
-            let better = s.lt(found.ee, moments.ee);
-            best = s.select(better, scale, best);
-            moments = Moments {
-                qq: s.select(better, found.qq, moments.qq),
-                eq: s.select(better, found.eq, moments.eq),
-                ee: s.select(better, found.ee, moments.ee),
-            };
-        }
-        Assignment { scales: best, moments }
+        let m = &model.moments;
+        let target = s.mul(s.add(model.scales, ratio(s, m.eq, m.qq)), inverse(s, d));
+        let first = round(s, clamp(s, target, low, high));
+        let side = s.select(s.lt(target, first), s.splat(-1.0), s.splat(1.0));
+        let a = s.sub(s.mul(d, first), model.scales);
+        let error = s.add(m.ee, s.mul(a, s.sub(s.mul(a, m.qq), s.add(m.eq, m.eq))));
+        Nearest { first, second: clamp(s, s.add(first, side), low, high), error }
     }
+
+    /// The better of the two integers beside the model's scales once codes are rounded anew, each sub-block by itself.
+    #[inline(always)]
+    fn assign<S: Simd>(&self, s: S, model: &Assignment<S>, d: &Lanes, half: f32) -> Assignment<S> {
+        let beside = self.nearest(s, model, d, half);
+        let d = s.load(d);
+        let first = evaluate(s, self.levels, self.group, s.mul(d, beside.first));
+        let second = evaluate(s, self.levels, self.group, s.mul(d, beside.second));
+        let better = s.lt(second.ee, first.ee);
+        Assignment {
+            scales: s.select(better, beside.second, beside.first),
+            moments: Moments {
+                qq: s.select(better, second.qq, first.qq),
+                eq: s.select(better, second.eq, first.eq),
+                ee: s.select(better, second.ee, first.ee),
+            },
+        }
+    }
+}
+
+/// Two integers for a scale.
+struct Nearest<S: Simd> {
+    first: S::F,
+    second: S::F,
+    error: S::F,
 }
 
 /// Searches a power of two per sub-block, `2^(e − 128)`, among the exponents around the extreme value's.
