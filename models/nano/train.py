@@ -11,7 +11,7 @@ The whole recipe, one subcommand per stage (every path is an argument):
   train.py export    --data DIR --ckpt FILE --out DIR     Hugging Face layout, bf16
   train.py finetune  --data DIR --ckpt FILE --save FILE --kind code   short fine-tune
   train.py curve     --log FILE --out FILE.svg       validation curve of a training log
-  train.py deltas    --final DIR --out DIR [--data DIR] CKPT:NAME ...  compact differences
+  train.py deltas    --final DIR --out DIR CKPT:NAME ...  compact differences
 
 Needs torch, tokenizers, safetensors, numpy.
 """
