@@ -72,6 +72,32 @@ fn importances_lower_the_error_that_they_weigh() {
     }
 }
 
+/// Least squares shrink blocks; the scales make up for it. Half floats that all weights of a block are proportional to exist
+/// in all types but MXFP4.
+#[test]
+fn blocks_are_as_large_as_their_weights() {
+    let (weights, importance) = (weights(), importance());
+    for ty in block_types().filter(|ty| *ty != TensorType::Mxfp4) {
+        for importance in [None, Some(&importance[..])] {
+            let restored = restored(ty, &quantized(ty, &weights, importance));
+            let (mut own, mut shared, mut worst) = (0.0, 0.0, 0.0f64);
+            for start in (0..weights.len()).step_by(ty.block()) {
+                let (mut xx, mut xq) = (0.0, 0.0);
+                for i in start..start + ty.block() {
+                    let weight = importance.map_or(1.0, |w| f64::from(w[i % w.len()])) * f64::from(weights[i]);
+                    xx += weight * f64::from(weights[i]);
+                    xq += weight * f64::from(restored[i]);
+                }
+                worst = worst.max((xq / xx - 1.0).abs());
+                (own, shared) = (own + xx, shared + xq);
+            }
+            assert!((shared / own - 1.0).abs() < 1e-3, "{ty}: {}", shared / own);
+            // A gain is at most 1.1.
+            assert!(worst < 0.1, "{ty}: {worst}");
+        }
+    }
+}
+
 #[test]
 fn every_instruction_set_gives_the_same_blocks() {
     let (weights, importance) = (&weights()[..4 * COLS], importance());

@@ -2,7 +2,7 @@
 //!
 //! Methods that choose codes one by one (GPTQ and its kin: the error of each code is fed into the weights that follow) need
 //! the grid of a weight before its code: `ŵ = scale · level(code) − min`. [`Frames::fit`] runs the search of
-//! [`quantize`] and keeps the scales; the caller rounds weights to the nearest code of their place, in any
+//! [`quantize`](super::quantize) (in the plain sense of least squares) and keeps the scales; the caller rounds weights to the nearest code of their place, in any
 //! order and as often as it likes, and [`Frames::encode`] writes the codes beside the scales. Values are those of
 //! [`dequantize`](super::dequantize) bit for bit.
 //!
@@ -26,7 +26,7 @@
 //! ```
 
 use super::layout::*;
-use super::{check_bytes, check_length, code_block, iq4, mx, plain, quantize, unpack_codes};
+use super::{check_bytes, check_length, code_block, iq4, least_squares, mx, plain, unpack_codes};
 use crate::error::Result;
 use crate::types::TensorType;
 
@@ -115,17 +115,17 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The scales that [`quantize`] finds for `values` (whole blocks, usually rows or the same columns of many rows), with
-    /// `importance` as there: one weight per column, rows following from its length.
+    /// The scales of least squares for `values` (whole blocks, usually rows or the same columns of many rows), with
+    /// `importance` as in [`quantize`](super::quantize): one weight per column, rows following from its length.
     ///
     /// # Errors
-    /// Those of [`quantize`], and [`Error::UnsupportedType`](crate::Error::UnsupportedType) for types without codes.
+    /// Those of [`quantize`](super::quantize), and [`Error::UnsupportedType`](crate::Error::UnsupportedType) for types without codes.
     pub fn fit(ty: TensorType, values: &[f32], importance: Option<&[f32]>) -> Result<Frames> {
         if Levels::of(ty).is_none() {
             return Err(plain::unsupported(ty, OPERATION));
         }
         let mut blocks = vec![0; ty.row_bytes(values.len()).unwrap_or(0)];
-        quantize(ty, values, importance, &mut blocks)?;
+        least_squares(ty, values, importance, &mut blocks)?;
         Frames::read(ty, blocks)
     }
 

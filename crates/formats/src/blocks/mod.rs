@@ -15,6 +15,7 @@ pub mod bits;
 mod codebooks;
 mod encode;
 pub mod frame;
+mod gain;
 mod iq2;
 mod iq3;
 pub mod iq4;
@@ -178,7 +179,8 @@ fn unpack_blocks<B: Block<N>, const N: usize>(
     Ok(())
 }
 
-/// Rounds weights into blocks with the least squared error that the search of the type finds.
+/// Rounds weights into blocks with the least squared error that the search of the type finds, and undoes the shrinkage that
+/// least squares bring: a block is as large as its weights, `Σ w·ŵ = Σ w²`, within the rounding of its half floats.
 ///
 /// `values` are whole rows, `out` the bytes that they take. `importance` holds one weight per column (second moments of the
 /// layer's inputs; rows follow from its length) and makes the error `Σ importance · (w − ŵ)²`; without it all columns count
@@ -189,6 +191,12 @@ fn unpack_blocks<B: Block<N>, const N: usize>(
 /// [`Error::UnsupportedType`] when the type is not [writable](TensorType::writable); [`Error::Length`] for slices that do not
 /// fit together.
 pub fn quantize(ty: TensorType, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) -> Result<()> {
+    least_squares(ty, values, importance, out)?;
+    gain::restore(ty, values, importance, out)
+}
+
+/// As [`quantize`], with the shrinkage of least squares.
+fn least_squares(ty: TensorType, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) -> Result<()> {
     const OPERATION: &str = "quantising";
     if !ty.writable() {
         return Err(plain::unsupported(ty, OPERATION));
