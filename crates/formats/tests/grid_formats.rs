@@ -175,7 +175,26 @@ fn awq_is_read_as_gptq_model_reads_it() {
             f16s("scales", [3, rows], &t.scales),
         ],
     );
-    assert_weights("awq", &awq::unpack(&t, group).unwrap().dequantize());
+    let grid = awq::unpack(&t, group).unwrap();
+    assert_weights("awq", &grid.dequantize());
+    // What is packed is what GPTQModel reads: the words of the golden file.
+    assert_eq!(awq::pack(&grid).unwrap(), t);
+}
+
+#[test]
+fn awq_packs_what_it_can_hold() {
+    use brevity_formats::grid::{Symmetry, quantize};
+    for (rows, cols, group) in [(8, 32, 32), (24, 96, 0), (40, 128, 64)] {
+        let grid = quantize(&weights(rows * cols, 5), cols, 4, group, None, Symmetry::Asymmetric).unwrap();
+        assert_eq!(awq::unpack(&awq::pack(&grid).unwrap(), group).unwrap(), grid);
+    }
+    let refused = |rows, cols, bits, group| {
+        let grid = quantize(&weights(rows * cols, 5), cols, bits, group, None, Symmetry::Asymmetric).unwrap();
+        awq::pack(&grid).expect_err("an error").to_string()
+    };
+    assert!(refused(12, 32, 4, 32).contains("AWQ"));
+    assert!(refused(8, 96, 4, 64).contains("64"));
+    assert!(refused(8, 32, 3, 32).contains("bits"));
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | [`config`], [`arch`] | one typed configuration and one block description for every architecture |
 //! | [`names`] | what a tensor is for, and its name in GGUF and Hugging Face checkpoints |
 //! | [`source`] | an opened model of any kind |
+//! | [`fold`] | weights changed so that the function stays: scales, rotations, absorbed norms |
 //! | [`weights`] | matrices in memory |
 //! | [`forward`] | the forward pass: several sequences at once, in chunks |
 //! | [`cache`] | the `KvCache` trait and the plain cache |
@@ -31,6 +32,7 @@ pub mod config;
 pub mod error;
 pub mod export;
 pub mod flops;
+pub mod fold;
 pub mod forward;
 mod keys;
 pub mod names;
@@ -44,6 +46,7 @@ pub mod weights;
 pub use arch::Architecture;
 pub use config::Config;
 pub use error::{Error, Result};
+pub use fold::{Fold, Folds};
 pub use forward::{Logits, Model, Options, Sequence};
 pub use names::{Role, TensorKind};
 pub use source::{ModelSource, TensorEntry};

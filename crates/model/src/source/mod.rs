@@ -6,12 +6,14 @@
 //! | GGUF, single or split | the file's magic |
 //! | llama2.c | `.bin`, with `tokenizer.bin` beside it |
 //! | embedded | [`ModelSource::embedded`] |
+//! | folded | [`ModelSource::folded`]: another one whose weights are scaled or rotated on the way |
 //!
 //! Every tensor that the configuration promises is found and its shape checked when the model is opened; weights are
 //! checked to be finite when they are read. Nothing is read twice at once: the peak of loading is one tensor.
 
 mod bytes;
 mod finite;
+mod folded;
 mod gguf;
 mod hf;
 mod llama2c;
@@ -72,6 +74,7 @@ pub struct ModelSource {
     tokenizer: OnceLock<Tokenizer>,
     /// The packed tensor whose rows were read last, dequantised: rows are asked for one after another.
     dense: Mutex<Option<(Role, Arc<Matrix>)>>,
+    fold_digest: Option<u64>,
 }
 
 impl ModelSource {
@@ -133,6 +136,11 @@ impl ModelSource {
     /// The file itself, of a model in GGUF: its metadata goes along when it is written again.
     pub fn gguf(&self) -> Option<&GgufFile> {
         self.gguf.as_deref()
+    }
+
+    /// What tells the folds of a [folded](Self::folded) model from others; `None` for a model as it lies in its files.
+    pub fn fold_digest(&self) -> Option<u64> {
+        self.fold_digest
     }
 
     /// Its tensors, in the order in which the model uses them.
@@ -325,6 +333,7 @@ impl Parts {
             read_tokenizer,
             tokenizer: OnceLock::new(),
             dense: Mutex::new(None),
+            fold_digest: None,
         })
     }
 }
