@@ -43,23 +43,49 @@ fn error(ty: TensorType, weights: &[f32], blocks: &[u8], importance: Option<&[f3
     squares.map(|(i, (a, b))| weight(i) * (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
+/// Rows of a model's weights, importances, and what ggml makes of them (`oracles/quantize_golden.py`).
+macro_rules! sample {
+    ($name:literal, $weights:literal, $importance:literal, $errors:literal) => {
+        Sample {
+            name: $name,
+            weights: floats(include_bytes!(concat!("golden/quantize/", $weights))),
+            importance: floats(include_bytes!(concat!("golden/quantize/", $importance))),
+            errors: include_str!(concat!("golden/quantize/", $errors)),
+        }
+    };
+}
+
+struct Sample {
+    name: &'static str,
+    weights: Vec<f32>,
+    importance: Vec<f32>,
+    errors: &'static str,
+}
+
 #[test]
 fn errors_are_below_those_of_ggml() {
-    let (weights, importance) = (weights(), importance());
-    let mut compared = 0;
-    for line in include_str!("golden/quantize/ggml.txt").lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let ty = TensorType::parse(fields[0]).unwrap();
-        let theirs: Vec<f64> = fields[1..].iter().map(|field| field.parse().unwrap()).collect();
-        let plain = error(ty, &weights, &quantized(ty, &weights, None), None);
-        let blocks = quantized(ty, &weights, Some(&importance));
-        let weighted = error(ty, &weights, &blocks, Some(&importance));
-        println!("{ty:7} plain {:.3} weighted {:.3} of ggml's", plain / theirs[0], weighted / theirs[1]);
-        assert!(plain <= 0.98 * theirs[0], "{ty}: {plain}, ggml {}", theirs[0]);
-        assert!(weighted <= 0.98 * theirs[1], "{ty}: {weighted}, ggml {}", theirs[1]);
-        compared += 1;
+    let samples = [
+        sample!("stories15M", "weights.f32", "importance.f32", "ggml.txt"),
+        sample!("nano", "nano.768.f32", "nano.importance.f32", "nano.txt"),
+        sample!("MiniLM", "minilm.1536.f32", "minilm.importance.f32", "minilm.txt"),
+        sample!("random", "random.2048.f32", "random.importance.f32", "random.txt"),
+    ];
+    for Sample { name, weights, importance, errors } in samples {
+        let mut compared = 0;
+        for line in errors.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let ty = TensorType::parse(fields[0]).unwrap();
+            let theirs: Vec<f64> = fields[1..].iter().map(|field| field.parse().unwrap()).collect();
+            let plain = error(ty, &weights, &quantized(ty, &weights, None), None);
+            let blocks = quantized(ty, &weights, Some(&importance));
+            let weighted = error(ty, &weights, &blocks, Some(&importance));
+            println!("{name} {ty:7} plain {:.3} weighted {:.3} of ggml's", plain / theirs[0], weighted / theirs[1]);
+            assert!(plain <= 0.98 * theirs[0], "{name} {ty}: {plain}, ggml {}", theirs[0]);
+            assert!(weighted <= 0.98 * theirs[1], "{name} {ty}: {weighted}, ggml {}", theirs[1]);
+            compared += 1;
+        }
+        assert_eq!(compared, block_types().count());
     }
-    assert_eq!(compared, block_types().count());
 }
 
 #[test]

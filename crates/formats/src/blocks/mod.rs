@@ -184,7 +184,8 @@ fn unpack_blocks<B: Block<N>, const N: usize>(
 ///
 /// `values` are whole rows, `out` the bytes that they take. `importance` holds one weight per column (second moments of the
 /// layer's inputs; rows follow from its length) and makes the error `Σ importance · (w − ŵ)²`; without it all columns count
-/// alike. Magnitudes beyond a type's range become its largest.
+/// alike. In some types the errors of large weights count more (docs/blocks.md says which and what it is worth). Magnitudes
+/// beyond a type's range become its largest.
 ///
 /// # Errors
 /// [`Error::NonFinite`] names the first weight (or importance) that is NaN or infinite (importances: or negative);

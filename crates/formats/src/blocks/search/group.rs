@@ -15,6 +15,17 @@ pub struct Group {
     pub w: [[f32; LANES]; 32],
 }
 
+/// How much more the error of a large weight counts than that of a small one in the same sub-block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tilt {
+    /// Alike.
+    None,
+    /// By the fourth root of `1 + x² / mean x²`.
+    Quarter,
+    /// By its square root.
+    Half,
+}
+
 /// Codes as they will be stored, `codes[k][lane]`.
 pub type Codes = [[u8; LANES]; 32];
 
@@ -29,6 +40,32 @@ impl Group {
         for (lane, values) in values.chunks_exact(self.n).enumerate().take(LANES) {
             for (x, value) in self.x.iter_mut().zip(values) {
                 x[lane] = value.clamp(-LARGEST, LARGEST);
+            }
+        }
+    }
+
+    /// Makes all importances one.
+    pub fn forget_importance(&mut self) {
+        self.w = [[1.0; LANES]; 32];
+    }
+
+    /// Multiplies the importances by `(1 + x² / mean x²)^(1/2)`, the mean taken over each sub-block, or by the root of that.
+    pub fn tilt(&mut self, tilt: Tilt) {
+        let mut mean = [0.0; LANES];
+        for x in &self.x[..self.n] {
+            for lane in 0..LANES {
+                mean[lane] += x[lane] * x[lane];
+            }
+        }
+        let inverse = mean.map(|sum| if sum > 1e-30 { self.n as f32 / sum } else { 0.0 });
+        for (x, w) in self.x[..self.n].iter().zip(&mut self.w) {
+            for lane in 0..LANES {
+                let root = (1.0 + x[lane] * x[lane] * inverse[lane]).sqrt();
+                w[lane] *= match tilt {
+                    Tilt::None => 1.0,
+                    Tilt::Quarter => root.sqrt(),
+                    Tilt::Half => root,
+                };
             }
         }
     }

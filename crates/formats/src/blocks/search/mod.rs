@@ -21,7 +21,7 @@ mod levels;
 mod signed;
 
 pub(super) use affine::{AffineEffort, AffineSearch};
-pub(super) use group::{Codes, Group, gather};
+pub(super) use group::{Codes, Group, Tilt, gather};
 pub(super) use levels::{Iq4, Levels, Mx, Uniform};
 pub(super) use signed::{PowerSearch, SignedEffort, SignedSearch};
 
