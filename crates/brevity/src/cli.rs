@@ -50,6 +50,9 @@ pub enum Command {
     Bench(BenchCommand),
 }
 
+/// Windows of calibration text, unless the user says otherwise.
+pub const CALIBRATION_WINDOWS: usize = 32;
+
 /// Budgets: `--bits 4.25`, `--size 700MB`, `--ratio 0.25`; or one grid everywhere: `--grid q4_k`, `--grid int3:128`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -108,9 +111,12 @@ pub struct CompressArgs {
     /// Take a source that is quantised already: it is dequantised and becomes the reference
     #[arg(long)]
     pub allow_requantize: bool,
-    /// Text that calibrates the choice of types (default: the embedded one)
+    /// Text that calibrates: the choice of types, and methods that look at inputs (default: the embedded one)
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
+    /// Windows of 512 tokens of it, for methods that look at the inputs of each matrix
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_WINDOWS)]
+    pub calibration_windows: usize,
     /// Text for the report (default: the embedded one)
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,

@@ -92,6 +92,7 @@ fn job(model: &Path, grid: &str, format: Option<DirectoryFormat>, output: &Path)
         allow_requantize: false,
         memory: None,
         calibration: None,
+        calibration_windows: 32,
         text: None,
         chunks: 1,
         evaluate: false,

@@ -127,7 +127,9 @@ fn main() {
     let reps = |n: usize| ((n as f64 * scale) as usize).max(1);
     let bandwidth = streaming_read(reps(10));
     println!("{OUTPUTS} outputs x {COLS} columns, one thread; streaming read of 512 MiB {:.1} GB/s", bandwidth * 1e-9);
-    println!("GFLOP/s                isa        m = 1      4     16     64    512   share of it at m = 1 (above 1: weights in cache)");
+    println!(
+        "GFLOP/s                isa        m = 1      4     16     64    512   share of it at m = 1 (above 1: weights in cache)"
+    );
     for name in NAMES.into_iter().filter(|n| n.contains(&filter)) {
         let w = weights(name);
         for isa in Isa::available().into_iter().rev().filter(|&isa| isa != Isa::Scalar) {

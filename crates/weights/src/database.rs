@@ -2,7 +2,7 @@
 //!
 //! The loss of storing `W` as `Ŵ` is the relative energy of the error that the outputs see,
 //! `Σ_k m_k·Σ_n (w_nk − ŵ_nk)² / Σ_k m_k·Σ_n w_nk²`, with `m_k` the second moment of input k (1 without calibration),
-//! times the tensor's sensitivity. Relative output errors of the layers add up to the divergence of the whole to first
+//! (`tr(E·H·Eᵀ) / tr(W·H·Wᵀ)` where the whole Hessian is known) times the tensor's sensitivity. Relative output errors of the layers add up to the divergence of the whole to first
 //! order (the linearity theorem of HIGGS, arXiv 2411.17525), each with its own factor: that factor is the sensitivity.
 //!
 //! Large tensors are measured on a sample of rows, spread evenly, of at most [`SAMPLE_WEIGHTS`] weights.
@@ -54,7 +54,22 @@ pub fn error_at(
     level: Level,
 ) -> Result<f64, Error> {
     let restored = method.compress(sample, statistics, level)?.dequantize()?;
-    relative_error(sample, &restored, statistics.importance(sample.cols())?)
+    output_error(sample, &restored, statistics)
+}
+
+/// Relative error of the outputs as far as the statistics tell: under the Hessian, or else under the second moments.
+///
+/// # Errors
+/// If the statistics are of another number of columns.
+pub fn output_error(weights: &Matrix, restored: &Matrix, statistics: &Statistics) -> Result<f64, Error> {
+    let cols = weights.cols();
+    let Some(hessian) = statistics.hessian(cols)? else {
+        return relative_error(weights, restored, statistics.importance(cols)?);
+    };
+    let differences = weights.data().iter().zip(restored.data()).map(|(w, r)| w - r).collect();
+    let error = hessian.energy(&Matrix::from_vec(weights.rows(), cols, differences))?;
+    let energy = hessian.energy(weights)?;
+    Ok(if energy > 0.0 { error / energy } else { error })
 }
 
 /// `Σ m·(w − ŵ)² / Σ m·w²`; 0 for a matrix of zeros kept as zeros.

@@ -21,6 +21,6 @@ pub mod quantize;
 pub mod registry;
 
 pub use error::Error;
-pub use hessian::Hessian;
+pub use hessian::{Hessian, HessianSum};
 pub use level::Level;
 pub use method::{Needs, Outcome, Statistics, WeightMethod};

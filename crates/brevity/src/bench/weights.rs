@@ -1,7 +1,7 @@
 //! `brevity bench weights`: every method on every grid and budget, on one rate–loss plane.
 
 use super::document;
-use crate::cli::{BenchWeightsArgs, Global};
+use crate::cli::{BenchWeightsArgs, CALIBRATION_WINDOWS, Global};
 use crate::compress::goal::Goal;
 use crate::compress::{DirectoryFormat, Job};
 use crate::output;
@@ -102,6 +102,7 @@ fn measure(args: &BenchWeightsArgs, method: &'static dyn WeightMethod, goal: Goa
         allow_requantize: true,
         memory: None,
         calibration: None,
+        calibration_windows: CALIBRATION_WINDOWS,
         text: args.text.clone(),
         chunks: args.chunks,
         evaluate: true,

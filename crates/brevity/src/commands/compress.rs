@@ -63,6 +63,7 @@ fn job(args: &CompressArgs, global: &Global) -> Result<Job> {
         allow_requantize: args.allow_requantize,
         memory: args.memory.as_deref().map(parse_size).transpose().context("--memory")?,
         calibration: args.calibration.clone(),
+        calibration_windows: args.calibration_windows,
         text: args.text.clone(),
         chunks: args.chunks,
         evaluate: !args.no_eval,

@@ -1,5 +1,6 @@
 //! The main job: a model goes in, a smaller one comes out, and a report says in bits what it cost.
 
+pub mod calibrated;
 pub mod checks;
 pub mod directory;
 pub mod goal;
@@ -7,6 +8,7 @@ pub mod memory;
 pub mod metadata;
 pub mod page;
 pub mod plan;
+pub mod replaced;
 pub mod report;
 pub mod sensitivity;
 pub mod write;
@@ -15,17 +17,22 @@ use crate::evaluate::{self, Comparison, Finished, Score, Text};
 use crate::progress::Show;
 use crate::{open, stop, texts};
 use anyhow::{Context, Result, bail};
+use brevity_kernels::MatrixView;
 use brevity_measure::memory::peak_rss_bytes;
-use brevity_model::ModelSource;
 use brevity_model::forward::Options;
-use brevity_model::taps::SecondMoments;
+use brevity_model::source::TensorEntry;
+use brevity_model::taps::{Place, SecondMoments, Site, Tap};
+use brevity_model::{ModelSource, Role, TensorKind};
 use brevity_parts::Activation;
 use brevity_weights::plan::Rules;
-use brevity_weights::{Level, WeightMethod};
+use brevity_weights::{Level, Needs, Statistics, WeightMethod};
+use calibrated::{Calibrated, Hessians};
 use goal::Goal;
 use plan::{Plan, Planner};
 use report::{Loss, Report};
-use sensitivity::{MOST_WEIGHTS, Sensitivities};
+use sensitivity::{MOST_WEIGHTS, Sensitivities, moments_role};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -33,6 +40,8 @@ pub use directory::DirectoryFormat;
 
 /// Tokens in a window of the report and of calibration.
 const WINDOW: usize = 512;
+/// Tokens without which inputs are not known well enough to compress for them.
+const LEAST_TOKENS: usize = 1024;
 /// Windows that calibrate second moments.
 const CALIBRATION_WINDOWS: usize = 8;
 
@@ -43,7 +52,43 @@ const PROBE_TOKENS: usize = 192;
 /// What calibration text says of a model.
 pub struct Calibration {
     pub moments: SecondMoments,
+    /// With Hessians, of as many sites as memory holds.
+    pub sites: HashMap<Site, Statistics>,
     pub sensitivities: Sensitivities,
+}
+
+impl Calibration {
+    /// All that is known of the inputs of the tensor of this role.
+    pub fn statistics(&self, source: &ModelSource, role: Role) -> Statistics {
+        let role = moments_role(source, role);
+        let site = Site::of(role).and_then(|site| self.sites.get(&site));
+        site.cloned().unwrap_or_else(|| Statistics {
+            second_moments: self.moments.means(role).unwrap_or_default(),
+            ..Statistics::default()
+        })
+    }
+}
+
+/// Hessians of all sites are held at once up to this size.
+const MOST_HESSIAN_BYTES: usize = 512 << 20;
+
+/// Which sites' Hessians are held: all, or the head's alone.
+fn held_sites(source: &ModelSource) -> impl Fn(Site) -> bool + use<> {
+    let linear = |entry: &&TensorEntry| entry.role.kind.is_linear() && !entry.vector;
+    let bytes: usize = source.tensors().iter().filter(linear).map(|entry| 4 * entry.cols * entry.cols).sum();
+    move |site| bytes <= MOST_HESSIAN_BYTES || site.place == Place::Head
+}
+
+/// Two who watch the same pass.
+struct Both<'a>(&'a mut dyn Tap, Option<&'a mut dyn Tap>);
+
+impl Tap for Both<'_> {
+    fn linear(&mut self, site: Site, input: MatrixView<'_>) {
+        self.0.linear(site, input);
+        if let Some(second) = &mut self.1 {
+            second.linear(site, input);
+        }
+    }
 }
 
 /// What is to be done.
@@ -59,6 +104,8 @@ pub struct Job {
     pub allow_requantize: bool,
     pub memory: Option<u64>,
     pub calibration: Option<PathBuf>,
+    /// Windows of calibration text for methods that look at inputs.
+    pub calibration_windows: usize,
     pub text: Option<PathBuf>,
     pub chunks: usize,
     pub evaluate: bool,
@@ -74,7 +121,7 @@ impl Job {
     pub fn dry_run(&self) -> Result<(Plan, String)> {
         let source = self.open()?;
         self.check(&source)?;
-        let plan = self.plan(&source, true)?;
+        let plan = self.plan(&source, self.calibration(&source, true)?.as_ref())?;
         Ok((plan, source.label().to_string()))
     }
 
@@ -91,8 +138,9 @@ impl Job {
         directory::check_name(&output, self.is_directory())?;
         let least = memory::least(&source, self.evaluate, self.chunks * WINDOW);
         memory::check(self.memory, least)?;
-        let plan = self.plan(&source, false)?;
-        let written = self.write(&source, &plan, &output)?;
+        let calibration = self.calibration(&source, false)?;
+        let plan = self.plan(&source, calibration.as_ref())?;
+        let (written, rows_kept) = self.write(&source, &plan, &output, calibration)?;
         let loss = self.evaluate.then(|| self.measure(&source, &output)).transpose().with_context(|| {
             let (output, model) = (output.display(), source.label());
             format!("{output} is written and complete; `brevity eval {output} --against {model}` measures it. Measuring failed")
@@ -107,6 +155,7 @@ impl Job {
                 / source.weights().max(1) as f64,
             bytes_before: source.file_bytes(),
             bytes_after: written,
+            rows_kept,
             plan,
             loss,
             seconds: started.elapsed().as_secs_f64(),
@@ -144,17 +193,18 @@ impl Job {
         if self.is_directory() { checks::Kind::Directory } else { checks::Kind::File }
     }
 
-    /// The plan; a grid needs no calibration unless its expected losses are to be shown.
-    fn plan(&self, source: &ModelSource, expected: bool) -> Result<Plan> {
-        let calibration = match self.goal {
-            Goal::Grid(_) if !expected => None,
-            _ => Some(self.calibrate(source)?),
-        };
+    /// A grid needs no calibration unless its expected losses are to be shown, or the method asks for it.
+    fn calibration(&self, source: &ModelSource, expected: bool) -> Result<Option<Calibration>> {
+        let wanted = expected || !matches!(self.goal, Goal::Grid(_)) || self.method.needs() > Needs::Nothing;
+        wanted.then(|| self.calibrate(source, expected)).transpose()
+    }
+
+    fn plan(&self, source: &ModelSource, calibration: Option<&Calibration>) -> Result<Plan> {
         let planner = Planner {
             source,
             method: self.method,
             rules: &self.rules,
-            calibration: calibration.as_ref(),
+            calibration,
             directory: self.is_directory(),
             show: self.show,
         };
@@ -166,43 +216,85 @@ impl Job {
     }
 
     /// Second moments of every linear's inputs, and how much the model minds an error in each.
-    fn calibrate(&self, source: &ModelSource) -> Result<Calibration> {
-        let text = texts::calibration(self.calibration.as_deref())?;
-        let window = WINDOW.min(source.config().context);
-        let text = Text::cut(source.tokenizer()?, &text, window, Some(CALIBRATION_WINDOWS), Score::All)
-            .context("the calibration text")?;
-        let mut moments = SecondMoments::new();
+    fn calibrate(&self, source: &ModelSource, expected: bool) -> Result<Calibration> {
+        let windows = self.windows(source)?;
         let options = Options { activation: Activation::Int8, ..Options::default() };
+        let (mut moments, mut hessians) = (SecondMoments::new(), Hessians::new(held_sites(source)));
+        let second = (self.method.needs() == Needs::Hessian).then_some(&mut hessians as &mut dyn Tap);
+        let mut both = Both(&mut moments, second);
         let show = (self.show, "calibrating");
-        let finished = Finished::run(source.config(), source, &text.windows, options, Some(&mut moments), show)?;
-        finished.tap_head(&mut moments);
-        let probe = source.weights() <= MOST_WEIGHTS && self.memory.is_none();
+        let finished = Finished::run(source.config(), source, &windows, options, Some(&mut both), show)?;
+        finished.tap_head(&mut both);
+        drop(finished);
+        let mut calibration =
+            Calibration { moments, sites: hessians.finish()?, sensitivities: Sensitivities::typical() };
+        let asked = expected || !matches!(self.goal, Goal::Grid(_));
+        let probe = asked && source.weights() <= MOST_WEIGHTS && self.memory.is_none();
         let sensitivities = match probe {
             true => {
-                let windows: Vec<Vec<u32>> = text
-                    .windows
+                let windows: Vec<Vec<u32>> = windows
                     .iter()
                     .take(PROBE_WINDOWS)
                     .map(|tokens| tokens[..tokens.len().min(PROBE_TOKENS)].to_vec())
                     .collect();
-                Sensitivities::measure(source, self.method, &moments, &windows, self.show)?
+                let statistics = |role| calibration.statistics(source, role);
+                Sensitivities::measure(source, self.method, statistics, &windows, self.show)?
             }
             false => Sensitivities::typical(),
         };
-        Ok(Calibration { moments, sensitivities })
+        calibration.sensitivities = sensitivities;
+        Ok(calibration)
     }
 
-    /// Writes the model; returns the bytes of its weights' files.
-    fn write(&self, source: &ModelSource, plan: &Plan, output: &Path) -> Result<u64> {
-        let writing = write::Writing { source, method: self.method, path: output, force: self.force, show: self.show };
-        match self.directory_format(source, plan)? {
-            Some(format) => directory::write(&writing, plan, format),
+    /// Calibration text in windows; more of it where Hessians are to be estimated.
+    fn windows(&self, source: &ModelSource) -> Result<Vec<Vec<u32>>> {
+        let text = texts::calibration(self.calibration.as_deref())?;
+        let window = WINDOW.min(source.config().context);
+        let count = match self.method.needs() {
+            Needs::Nothing => CALIBRATION_WINDOWS,
+            _ => self.calibration_windows,
+        };
+        let text =
+            Text::cut(source.tokenizer()?, &text, window, Some(count), Score::All).context("the calibration text")?;
+        let tokens: usize = text.windows.iter().map(Vec::len).sum();
+        if self.method.needs() > Needs::Nothing && tokens < LEAST_TOKENS {
+            bail!(
+                "the calibration text is too short: {tokens} tokens, and method {} needs {LEAST_TOKENS} at the least\n  \
+                 next: name a longer text with --calibration",
+                self.method.card().name
+            );
+        }
+        Ok(text.windows)
+    }
+
+    /// Writes the model; returns the bytes of its weights' files, and how many rows kept round-to-nearest.
+    fn write(
+        &self,
+        source: &ModelSource,
+        plan: &Plan,
+        output: &Path,
+        calibration: Option<Calibration>,
+    ) -> Result<(u64, usize)> {
+        let calibrated = match (self.method.needs(), calibration) {
+            (Needs::Nothing, _) | (_, None) => None,
+            (_, Some(calibration)) => {
+                let head = calibration.statistics(source, Role::global(TensorKind::Output));
+                drop(calibration);
+                let options = Options { activation: Activation::F32, ..Options::default() };
+                Some(RefCell::new(Calibrated::new(source, self.method, plan, &self.windows(source)?, options, head)?))
+            }
+        };
+        let (path, force, show) = (output, self.force, self.show);
+        let writing = write::Writing { source, method: self.method, path, force, show, calibrated };
+        let bytes = match self.directory_format(source, plan)? {
+            Some(format) => directory::write(&writing, plan, format)?,
             None => {
                 let (metadata, extras) = metadata::gguf(source, self.method.card().name)?;
                 let path = writing.gguf(plan, &metadata, &extras)?;
-                Ok(std::fs::metadata(path)?.len())
+                std::fs::metadata(path)?.len()
             }
-        }
+        };
+        Ok((bytes, writing.rows_kept()))
     }
 
     /// Whether a directory is written, not a GGUF file.

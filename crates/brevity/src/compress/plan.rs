@@ -4,7 +4,6 @@ use super::Calibration;
 use super::directory;
 use super::goal::Goal;
 use super::metadata::{self, Extra};
-use super::sensitivity::moments_role;
 use crate::progress::Show;
 use crate::stop;
 use anyhow::{Result, bail};
@@ -197,9 +196,7 @@ impl Planner<'_> {
     }
 
     fn statistics(&self, entry: &TensorEntry) -> Statistics {
-        let role = moments_role(self.source, entry.role);
-        let means = self.calibration.and_then(|calibration| calibration.moments.means(role));
-        Statistics { second_moments: means.unwrap_or_default(), ..Statistics::default() }
+        self.calibration.map(|calibration| calibration.statistics(self.source, entry.role)).unwrap_or_default()
     }
 
     fn planned(&self, entry: &TensorEntry, candidate: Candidate) -> Planned {

@@ -32,6 +32,8 @@ pub struct Report {
     pub bits_before: f64,
     pub bytes_before: u64,
     pub bytes_after: u64,
+    /// Rows where the method ended above round-to-nearest's error and kept that.
+    pub rows_kept: usize,
     pub plan: Plan,
     pub loss: Option<Loss>,
     pub seconds: f64,
@@ -53,6 +55,7 @@ impl Report {
             "weights": self.plan.weights,
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
+            "rows_kept_rtn": self.rows_kept,
             "tensor_bytes": self.plan.tensor_bytes,
             "kld_mean_bits": loss.map(|loss| loss.divergence.mean),
             "kld_se_bits": loss.map(|loss| loss.divergence.error()),

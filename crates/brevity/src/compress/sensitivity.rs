@@ -10,19 +10,19 @@
 //! the logarithm. Models above [`MOST_WEIGHTS`] (and jobs with a memory limit) take the medians that were measured on
 //! SmolLM2-135M instead.
 
+use super::replaced::Replaced;
 use crate::progress::Show;
 use crate::stop;
 use anyhow::Result;
 use brevity_kernels::Matrix;
 use brevity_measure::divergence;
 use brevity_model::forward::Options;
-use brevity_model::source::{TensorEntry, WeightSource};
+use brevity_model::source::TensorEntry;
 use brevity_model::stream::Stream;
-use brevity_model::taps::SecondMoments;
 use brevity_model::weights::{BlockWeights, Embedding, Head};
 use brevity_model::{ModelSource, Role, TensorKind};
-use brevity_parts::{Activation, CompressedMatrix, Input, StoredMatrix};
-use brevity_weights::database::relative_error;
+use brevity_parts::{Activation, Input};
+use brevity_weights::database::output_error;
 use brevity_weights::{Level, Statistics, WeightMethod};
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ impl Sensitivities {
     pub fn measure(
         source: &ModelSource,
         method: &dyn WeightMethod,
-        moments: &SecondMoments,
+        statistics: impl Fn(Role) -> Statistics,
         windows: &[Vec<u32>],
         show: Show,
     ) -> Result<Self> {
@@ -84,8 +84,8 @@ impl Sensitivities {
         let mut measured = HashMap::new();
         for entry in entries {
             stop::check()?;
-            let means = moments.means(moments_role(source, entry.role));
-            measured.insert(entry.role, probe.sensitivity(entry, means.as_deref(), windows, &mut stream)?);
+            let statistics = statistics(entry.role);
+            measured.insert(entry.role, probe.sensitivity(entry, &statistics, windows, &mut stream)?);
             phase.step();
         }
         Ok(Self { measured, probed })
@@ -158,7 +158,7 @@ impl<'a> Probe<'a> {
     fn sensitivity(
         &self,
         entry: &TensorEntry,
-        moments: Option<&[f32]>,
+        statistics: &Statistics,
         windows: &[Vec<u32>],
         stream: &mut Stream,
     ) -> Result<f64> {
@@ -166,8 +166,9 @@ impl<'a> Probe<'a> {
         let values = self.source.read_rows_f32(entry, 0..entry.rows)?;
         let weights = Matrix::from_vec(entry.rows, entry.cols, values);
         let stored = self.method.compress(&weights, &Statistics::default(), PROBE)?;
-        let error = relative_error(&weights, &stored.dequantize()?, moments)?;
-        let disturbed = Disturbed { source: self.source, role: entry.role, stored };
+        let error = output_error(&weights, &stored.dequantize()?, statistics)?;
+        let mut disturbed = Replaced::new(self.source);
+        disturbed.replace(entry.role, stored);
         let logits = match entry.role.layer {
             Some(layer) => {
                 stream.set_states(&self.states[layer]);
@@ -210,31 +211,6 @@ impl<'a> Probe<'a> {
         let row = |row| Ok(divergence::compare(self.reference.row(row), logits.row(row), None)?.kld);
         let all = crate::evaluate::in_parallel(logits.rows(), row)?;
         Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
-    }
-}
-
-/// A source with one tensor in another form.
-struct Disturbed<'a> {
-    source: &'a ModelSource,
-    role: Role,
-    stored: StoredMatrix,
-}
-
-impl WeightSource for Disturbed<'_> {
-    fn matrices(&self, roles: &[Role]) -> brevity_model::Result<Vec<CompressedMatrix>> {
-        if !roles.contains(&self.role) {
-            return self.source.matrices(roles);
-        }
-        let one = |&role: &Role| match role == self.role {
-            true => CompressedMatrix::pack(self.stored.clone())
-                .map_err(|source| brevity_model::Error::Part { tensor: role.gguf_name(), source: Box::new(source) }),
-            false => self.source.load_matrix(self.source.require(role)?),
-        };
-        roles.iter().map(one).collect()
-    }
-
-    fn vector(&self, role: Role) -> brevity_model::Result<Vec<f32>> {
-        self.source.vector(role)
     }
 }
 

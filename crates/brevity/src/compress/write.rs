@@ -1,5 +1,6 @@
 //! Writing a compressed model as GGUF: tensor by tensor, in slabs of rows, resumable.
 
+use super::calibrated::Calibrated;
 use super::metadata::Extra;
 use super::plan::{Plan, Planned, tensor_plan};
 use crate::progress::Show;
@@ -10,8 +11,9 @@ use brevity_kernels::Matrix;
 use brevity_model::ModelSource;
 use brevity_model::export::{permute_rows, permuted_heads};
 use brevity_model::source::TensorEntry;
-use brevity_parts::StoredPart;
+use brevity_parts::{StoredMatrix, StoredPart};
 use brevity_weights::{Level, Statistics, WeightMethod};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ pub struct Writing<'a> {
     pub path: &'a Path,
     pub force: bool,
     pub show: Show,
+    /// Where the method needs calibration: it compresses block by block.
+    pub calibrated: Option<RefCell<Calibrated<'a>>>,
 }
 
 impl Writing<'_> {
@@ -59,6 +63,14 @@ impl Writing<'_> {
     fn tensor(&self, writer: &mut GgufWriter, tensor: &Planned) -> Result<()> {
         let Planned { entry, level, .. } = tensor;
         let order = row_order(self.source, entry);
+        if let Some(stored) = self.calibrated(entry, *level)? {
+            let (mut bytes, row) = (blocks_of(stored, *level)?, level.bytes(1, entry.cols).unwrap_or(0) as usize);
+            if let Some(order) = &order {
+                bytes = reorder(&bytes, row, order);
+            }
+            writer.write(&entry.name, &bytes)?;
+            return Ok(());
+        }
         let slab = match (&order, self.method.rows_are_independent()) {
             (None, true) => (SLAB / entry.cols.max(1)).clamp(1, entry.rows),
             _ => entry.rows,
@@ -83,11 +95,31 @@ impl Writing<'_> {
     }
 
     fn blocks(&self, matrix: &Matrix, level: Level) -> Result<Vec<u8>> {
-        let stored = self.method.compress(matrix, &Statistics::default(), level)?;
-        match stored.parts.into_iter().next() {
-            Some(StoredPart::Dense { bytes, .. } | StoredPart::Blocks { bytes, .. }) => Ok(bytes),
-            _ => bail!("{level} cannot be written to GGUF"),
+        blocks_of(self.method.compress(matrix, &Statistics::default(), level)?, level)
+    }
+
+    /// The matrix as calibration has it; `None` for what loses nothing at this level, or where nothing is calibrated.
+    pub fn calibrated(&self, entry: &TensorEntry, level: Level) -> Result<Option<StoredMatrix>> {
+        let Some(calibrated) = &self.calibrated else { return Ok(None) };
+        let lossy = !entry.vector && !entry.role.bias && !level.is_lossless_for(entry.ty);
+        let plain = matches!(level, Level::Type(ty) if !ty.is_quantized());
+        // Plain numbers need no statistics; those inside a block were compressed with it all the same.
+        if !lossy || plain && entry.role.layer.is_none() {
+            return Ok(None);
         }
+        calibrated.borrow_mut().take(entry, level).map(Some)
+    }
+
+    /// Rows that kept round-to-nearest.
+    pub fn rows_kept(&self) -> usize {
+        self.calibrated.as_ref().map_or(0, |calibrated| calibrated.borrow().rows_kept())
+    }
+}
+
+fn blocks_of(stored: StoredMatrix, level: Level) -> Result<Vec<u8>> {
+    match stored.parts.into_iter().next() {
+        Some(StoredPart::Dense { bytes, .. } | StoredPart::Blocks { bytes, .. }) => Ok(bytes),
+        _ => bail!("{level} cannot be written to GGUF"),
     }
 }
 
@@ -114,6 +146,6 @@ fn row_order(source: &ModelSource, entry: &TensorEntry) -> Option<Vec<usize>> {
     permuted_heads(source.config(), entry.role).map(|heads| permute_rows(entry.rows, heads))
 }
 
-fn reorder(values: &[f32], cols: usize, order: &[usize]) -> Vec<f32> {
+fn reorder<T: Copy>(values: &[T], cols: usize, order: &[usize]) -> Vec<T> {
     order.iter().flat_map(|&row| &values[row * cols..][..cols]).copied().collect()
 }

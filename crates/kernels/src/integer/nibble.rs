@@ -221,7 +221,7 @@ struct Nibbles<F>(PhantomData<F>);
 unsafe fn nibble_group<L: Lanes, const G: usize>(p: *const u8) -> L::C {
     unsafe {
         let pair = L::codes(p.add(G / 2 * 64));
-        if G % 2 == 0 { L::low_nibbles(pair) } else { L::high_nibbles(pair) }
+        if G.is_multiple_of(2) { L::low_nibbles(pair) } else { L::high_nibbles(pair) }
     }
 }
 

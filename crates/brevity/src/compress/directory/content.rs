@@ -37,15 +37,15 @@ pub fn write(writing: &Writing, item: &Item, skip: usize, out: &mut SafetensorsW
     }
 }
 
-struct Weight<'a> {
-    writing: &'a Writing<'a>,
+struct Weight<'a, 'm> {
+    writing: &'a Writing<'m>,
     item: &'a Item<'a>,
     /// For each row of the output, the row of the source; `None` when they are the same.
     order: Option<Vec<usize>>,
 }
 
-impl<'a> Weight<'a> {
-    fn new(writing: &'a Writing<'a>, item: &'a Item<'a>) -> Self {
+impl<'a, 'm> Weight<'a, 'm> {
+    fn new(writing: &'a Writing<'m>, item: &'a Item<'a>) -> Self {
         let entry = &item.planned.entry;
         let heads = unpermuted_heads(writing.source.config(), entry.role);
         Self { writing, item, order: heads.map(|heads| unpermute_rows(entry.rows, heads)) }
@@ -74,6 +74,13 @@ impl<'a> Weight<'a> {
     fn rows_of(&self, ty: TensorType, out: &mut SafetensorsWriter) -> Result<()> {
         let entry = &self.item.planned.entry;
         let name = &self.item.tensors.first().context("a weight without tensors")?.name;
+        if let Some(part) = self.calibrated(ty.row_bytes(entry.cols).unwrap_or(0))? {
+            let (StoredPart::Blocks { bytes, .. } | StoredPart::Dense { bytes, .. }) = part else {
+                bail!("{}: not stored as {}", self.item.name, ty.name())
+            };
+            out.write(name, &bytes)?;
+            return Ok(());
+        }
         for rows in self.slabs() {
             stop::check()?;
             // Blocks go as they are; numbers are read, so that NaN and infinity are found, and written the same.
@@ -115,6 +122,16 @@ impl<'a> Weight<'a> {
 
     /// The whole weight on its grid, slab after slab.
     fn grid(&self, format: DirectoryFormat) -> Result<GridMatrix> {
+        if let Some(part) = self.calibrated(0)? {
+            let StoredPart::Grid(mut grid) = part else {
+                bail!("{}: not stored as {}", self.item.name, self.item.planned.level)
+            };
+            if format == DirectoryFormat::Gptq {
+                let rows = 0..grid.rows;
+                zeros_from_one(&mut grid, &self.values(rows)?)?;
+            }
+            return Ok(grid);
+        }
         let mut whole: Option<GridMatrix> = None;
         for rows in self.slabs() {
             stop::check()?;
@@ -139,7 +156,30 @@ impl<'a> Weight<'a> {
     }
 
     fn compress(&self, values: &Matrix) -> Result<StoredPart> {
-        let stored = self.writing.method.compress(values, &Statistics::default(), self.item.planned.level)?;
+        self.single(self.writing.method.compress(values, &Statistics::default(), self.item.planned.level)?)
+    }
+
+    /// The weight as calibration has it, rows in the output's order; `row` bytes each where it is blocks.
+    fn calibrated(&self, row: usize) -> Result<Option<StoredPart>> {
+        let Some(stored) = self.writing.calibrated(&self.item.planned.entry, self.item.planned.level)? else {
+            return Ok(None);
+        };
+        let mut part = self.single(stored)?;
+        let Some(order) = &self.order else { return Ok(Some(part)) };
+        match &mut part {
+            StoredPart::Blocks { bytes, .. } | StoredPart::Dense { bytes, .. } => *bytes = reorder(bytes, row, order),
+            StoredPart::Grid(grid) => {
+                let groups = grid.groups_per_row();
+                grid.codes = reorder(&grid.codes, grid.cols, order);
+                grid.scales = reorder(&grid.scales, groups, order);
+                grid.zeros = reorder(&grid.zeros, groups, order);
+            }
+            _ => bail!("{}: its rows cannot be put in another order", self.item.name),
+        }
+        Ok(Some(part))
+    }
+
+    fn single(&self, stored: StoredMatrix) -> Result<StoredPart> {
         let StoredMatrix { transform: None, parts, .. } = stored else {
             bail!("{}: a transform of the input is not planned here", self.item.name);
         };
