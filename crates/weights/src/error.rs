@@ -23,4 +23,6 @@ pub enum Error {
     Parts(#[from] brevity_parts::Error),
     #[error("the Hessian is not finite at row {row}, column {column}: the calibration run overflowed")]
     HessianNotFinite { row: usize, column: usize },
+    #[error("the eigenvectors of a {size} × {size} matrix were not found; it is not finite")]
+    NoConvergence { size: usize },
 }

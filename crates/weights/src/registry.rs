@@ -1,9 +1,10 @@
 //! All methods that shrink parameters, by name.
 
-use crate::quantize::{Gptq, RoundToNearest};
+use crate::factor::{BitStack, Lord};
+use crate::quantize::{Gptq, LlmInt8, RoundToNearest, Spqr};
 use crate::{Error, WeightMethod};
 
-static METHODS: [&dyn WeightMethod; 2] = [&RoundToNearest, &Gptq::DEFAULT];
+static METHODS: [&dyn WeightMethod; 6] = [&RoundToNearest, &Gptq::DEFAULT, &Spqr, &LlmInt8, &Lord, &BitStack];
 
 /// Every method, in the order in which `brevity methods` lists them.
 pub fn methods() -> &'static [&'static dyn WeightMethod] {

@@ -206,6 +206,8 @@ fn part_name(part: &PartDescriptor) -> String {
     match part {
         PartDescriptor::Dense { ty } | PartDescriptor::Blocks { ty } => ty.clone(),
         PartDescriptor::Grid { bits, group } => integers_name(*bits, *group),
+        PartDescriptor::Bilevel { bits, group, .. } => format!("bilevel{bits}:{group}"),
+        PartDescriptor::Columns { count } => format!("columns:{count}"),
         PartDescriptor::LowRank { rank } => format!("low_rank:{rank}"),
         PartDescriptor::Sparse { entries } => format!("sparse:{entries}"),
         PartDescriptor::SignScale { rank } => format!("sign_scale:{rank}"),

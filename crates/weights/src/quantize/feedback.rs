@@ -171,11 +171,11 @@ pub(crate) fn mean_diagonal(hessian: &Hessian) -> f64 {
 /// The lower triangle of the reversed matrix, column-major; false if a diagonal entry is not positive.
 fn fill(values: &mut [f32], hessian: &Hessian, order: &[usize], mean: f64, damping: f32) -> bool {
     let size = order.len();
-    let scale = (1.0 / mean) as f32;
+    let scale = 1.0 / mean;
     for (column, values) in values.chunks_exact_mut(size).enumerate() {
         let row = hessian.matrix().row(order[size - 1 - column]);
         for (value, &other) in values.iter_mut().zip(order.iter().rev()).skip(column) {
-            *value = row[other] * scale;
+            *value = (f64::from(row[other]) * scale) as f32;
         }
         values[column] += damping;
     }

@@ -156,7 +156,7 @@ fn quantization(items: &[Item], format: DirectoryFormat) -> Option<Value> {
     let left: Vec<&str> = left.map(|item| item.name.strip_suffix(".weight").unwrap_or(&item.name)).collect();
     let (bits, group) = match first.planned.level {
         Level::Integer { bits, group } => (bits, group),
-        Level::Type(_) => (0, 0),
+        Level::Type(_) | Level::Sum(_) => (0, 0),
     };
     Some(match format {
         DirectoryFormat::Gptq => {

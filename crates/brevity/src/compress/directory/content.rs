@@ -33,7 +33,13 @@ pub fn write(writing: &Writing, item: &Item, skip: usize, out: &mut SafetensorsW
             }
             Ok(())
         }
-        _ => bail!("{}: an integer grid is no plain number", item.name),
+        (Layout::Quantized(DirectoryFormat::Parts), Level::Sum(_)) => {
+            for (tensor, bytes) in item.tensors.iter().zip(weight.sum()?).skip(skip) {
+                out.write(&tensor.name, &bytes)?;
+            }
+            Ok(())
+        }
+        _ => bail!("{}: {} has no form here", item.name, item.planned.level),
     }
 }
 
@@ -136,6 +142,16 @@ impl<'a> Weight<'a> {
             }
         }
         whole.with_context(|| format!("{} has no rows", self.item.name))
+    }
+
+    /// The fields of a sum of parts, as the descriptor planned them.
+    fn sum(&self) -> Result<Vec<Vec<u8>>> {
+        let values = self.values(0..self.item.planned.entry.rows)?;
+        let stored = self.writing.method.compress(&values, &Statistics::default(), self.item.planned.level)?;
+        if Some(stored.descriptor()) != self.item.descriptor() {
+            bail!("{}: stored in other parts than planned", self.item.name);
+        }
+        Ok(stored.fields().into_iter().map(|field| field.bytes).collect())
     }
 
     fn compress(&self, values: &Matrix) -> Result<StoredPart> {

@@ -40,14 +40,18 @@ impl DirectoryFormat {
     /// If there is no such format, or it cannot hold what the goal asks for; the message lists those that can.
     pub fn parse(text: &str, goal: Goal) -> Result<Option<Self>> {
         let integers = matches!(goal, Goal::Grid(Level::Integer { .. }));
+        let sum = matches!(goal, Goal::Grid(Level::Sum(_)));
         let format = Self::ALL.into_iter().find(|format| format.name() == text);
         match (text, format) {
             ("gguf", _) if integers => bail!(
                 "--format gguf: GGUF has no integer grids\n  next: take a grid of its own (--grid q4_k), or --format gptq, \
                  compressed-tensors or parts"
             ),
-            ("gguf", _) => Ok(None),
             (_, Some(Parts)) => Ok(Some(Parts)),
+            ("gguf" | "gptq" | "compressed-tensors", _) if sum => {
+                bail!("--format {text}: {goal} is a sum of parts, which no other program reads\n  next: --format parts")
+            }
+            ("gguf", _) => Ok(None),
             (_, Some(format)) if !integers => bail!(
                 "--format {}: this format holds one integer grid, and {goal} is met with GGUF's types\n  next: --grid \
                  int4:128, or --format gguf or parts",
