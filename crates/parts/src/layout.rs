@@ -35,6 +35,15 @@ impl Descriptor {
         }
         Ok(all)
     }
+
+    /// Bytes of one part.
+    ///
+    /// # Errors
+    /// As [`fields`](Self::fields).
+    pub fn part_bytes(&self, part: &PartDescriptor) -> Result<u64, Error> {
+        let plan = |(_, ty, shape)| FieldPlan { name: String::new(), ty, shape }.bytes();
+        Ok(part.fields(self.shape.0, self.shape.1)?.into_iter().map(plan).sum())
+    }
 }
 
 type FieldShape = (&'static str, TensorType, Vec<usize>);
@@ -83,11 +92,15 @@ impl PartDescriptor {
                 ("columns", index, vec![*entries]),
                 ("values", F16, vec![*entries]),
             ],
-            PartDescriptor::SignScale { rank } => vec![
-                ("signs", U8, vec![rows, cols.div_ceil(8)]),
-                ("left", F16, vec![rows, *rank]),
-                ("right", F16, vec![*rank, cols]),
-            ],
+            PartDescriptor::SignScale { rank, gain } => {
+                let parts = [
+                    ("signs", U8, vec![rows, cols.div_ceil(8)]),
+                    ("left", F16, vec![rows, *rank]),
+                    ("right", F16, vec![*rank, cols]),
+                ];
+                let gain = gain.then(|| ("gain", TensorType::F32, vec![1]));
+                gain.into_iter().chain(parts).collect()
+            }
         })
     }
 }

@@ -158,7 +158,7 @@ fn pack_part(part: StoredPart, rows: usize, cols: usize) -> Result<PartKind, Err
             let values = values.into_iter().map(f16::to_f32).collect();
             PartKind::Sparse(SparsePart { cols, offsets, columns, values })
         }
-        StoredPart::SignScale { rank, signs, left, right } => {
+        StoredPart::SignScale { rank, signs, left, right, .. } => {
             let column = |r: usize| (0..rows).map(|row| left[row * rank + r].to_f32()).collect();
             let row = |r: usize| right[r * cols..][..cols].iter().map(|value| value.to_f32()).collect();
             let (left, right) = ((0..rank).map(column).collect(), (0..rank).map(row).collect());

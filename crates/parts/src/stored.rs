@@ -30,7 +30,8 @@ pub enum StoredPart {
     /// Compressed sparse rows: `offsets` has rows + 1 entries.
     Sparse { offsets: Vec<u32>, columns: Vec<u32>, values: Vec<f16> },
     /// `sign ⊙ (left · right)`; a set bit is −1; rows padded to bytes, lowest bit first.
-    SignScale { rank: usize, signs: Vec<u8>, left: Vec<f16>, right: Vec<f16> },
+    /// `gain` says what the part is worth where parts may be left out: the expected loss that it takes off, in bits.
+    SignScale { rank: usize, signs: Vec<u8>, left: Vec<f16>, right: Vec<f16>, gain: Option<f32> },
 }
 
 /// A matrix as a file holds it: `rows` outputs, `cols` inputs, the sum of its parts behind its transform.
@@ -55,14 +56,36 @@ pub struct Descriptor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PartDescriptor {
-    Dense { ty: String },
-    Blocks { ty: String },
-    Grid { bits: u8, group: usize },
-    Bilevel { bits: u8, group: usize, statistic_bits: u8, tile: usize },
-    Columns { count: usize },
-    LowRank { rank: usize },
-    Sparse { entries: usize },
-    SignScale { rank: usize },
+    Dense {
+        ty: String,
+    },
+    Blocks {
+        ty: String,
+    },
+    Grid {
+        bits: u8,
+        group: usize,
+    },
+    Bilevel {
+        bits: u8,
+        group: usize,
+        statistic_bits: u8,
+        tile: usize,
+    },
+    Columns {
+        count: usize,
+    },
+    LowRank {
+        rank: usize,
+    },
+    Sparse {
+        entries: usize,
+    },
+    SignScale {
+        rank: usize,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        gain: bool,
+    },
 }
 
 /// A tensor of a part: the end of its name, its type, its shape and its bytes.
@@ -155,7 +178,9 @@ impl StoredPart {
             StoredPart::Sparse { offsets, columns, values } => {
                 vec![4 * offsets.len(), index_bytes(cols) * columns.len(), 2 * values.len()]
             }
-            StoredPart::SignScale { signs, left, right, .. } => vec![signs.len(), 2 * left.len(), 2 * right.len()],
+            StoredPart::SignScale { signs, left, right, gain, .. } => {
+                vec![signs.len(), 2 * left.len(), 2 * right.len(), if gain.is_some() { 4 } else { 0 }]
+            }
         }
     }
 
@@ -173,7 +198,7 @@ impl StoredPart {
             StoredPart::Columns { columns, .. } => PartDescriptor::Columns { count: columns.len() },
             StoredPart::LowRank { rank, .. } => PartDescriptor::LowRank { rank: *rank },
             StoredPart::Sparse { values, .. } => PartDescriptor::Sparse { entries: values.len() },
-            StoredPart::SignScale { rank, .. } => PartDescriptor::SignScale { rank: *rank },
+            StoredPart::SignScale { rank, gain, .. } => PartDescriptor::SignScale { rank: *rank, gain: gain.is_some() },
         }
     }
 
@@ -218,11 +243,17 @@ impl StoredPart {
                     field("values", TensorType::F16, &[values.len()], bytemuck::cast_slice(values).to_vec()),
                 ]
             }
-            StoredPart::SignScale { rank, signs, left, right } => vec![
-                field("signs", TensorType::U8, &[rows, cols.div_ceil(8)], signs.clone()),
-                field("left", TensorType::F16, &[rows, *rank], bytemuck::cast_slice(left).to_vec()),
-                field("right", TensorType::F16, &[*rank, cols], bytemuck::cast_slice(right).to_vec()),
-            ],
+            StoredPart::SignScale { rank, signs, left, right, gain } => {
+                [gain.map(|gain| field("gain", TensorType::F32, &[1], gain.to_le_bytes().to_vec()))]
+                    .into_iter()
+                    .flatten()
+                    .chain([
+                        field("signs", TensorType::U8, &[rows, cols.div_ceil(8)], signs.clone()),
+                        field("left", TensorType::F16, &[rows, *rank], bytemuck::cast_slice(left).to_vec()),
+                        field("right", TensorType::F16, &[*rank, cols], bytemuck::cast_slice(right).to_vec()),
+                    ])
+                    .collect()
+            }
         }
     }
 
@@ -258,8 +289,9 @@ impl StoredPart {
                 columns: read_indices(&read("columns")?, cols),
                 values: halves(&read("values")?),
             },
-            PartDescriptor::SignScale { rank } => StoredPart::SignScale {
+            PartDescriptor::SignScale { rank, gain } => StoredPart::SignScale {
                 rank: *rank,
+                gain: gain.then(|| read("gain").map(|bytes| number(&bytes))).transpose()?,
                 signs: read("signs")?,
                 left: halves(&read("left")?),
                 right: halves(&read("right")?),
@@ -302,7 +334,7 @@ impl StoredPart {
                 length("sparse", "columns", columns.len(), values.len())?;
                 check_sparse(offsets, columns, cols)
             }
-            StoredPart::SignScale { rank, signs, left, right } => {
+            StoredPart::SignScale { rank, signs, left, right, .. } => {
                 length("sign_scale", "signs", signs.len(), rows * cols.div_ceil(8))?;
                 length("sign_scale", "left", left.len(), rows * rank)?;
                 length("sign_scale", "right", right.len(), rank * cols)
@@ -348,7 +380,7 @@ impl StoredPart {
                     out[columns[entry] as usize] += values[entry].to_f32();
                 }
             }
-            StoredPart::SignScale { rank, signs, left, right } => {
+            StoredPart::SignScale { rank, signs, left, right, .. } => {
                 low_rank_row(&left[row * rank..][..*rank], right, out);
                 let signs = &signs[row * cols.div_ceil(8)..];
                 for (column, value) in out.iter_mut().enumerate() {
@@ -455,6 +487,11 @@ fn read_indices(bytes: &[u8], cols: usize) -> Vec<u32> {
     } else {
         words(bytes)
     }
+}
+
+/// The first f32; 0 where there is none.
+fn number(bytes: &[u8]) -> f32 {
+    bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {

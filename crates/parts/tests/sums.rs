@@ -73,7 +73,8 @@ fn sparse(noise: &mut Noise, rows: usize, cols: usize) -> StoredPart {
 
 fn sign_scale(noise: &mut Noise, rows: usize, cols: usize, rank: usize) -> StoredPart {
     let signs = (0..rows * cols.div_ceil(8)).map(|_| noise.byte()).collect();
-    StoredPart::SignScale { rank, signs, left: noise.halves(rows * rank), right: noise.halves(rank * cols) }
+    let gain = (rank > 1).then_some(0.25);
+    StoredPart::SignScale { rank, signs, left: noise.halves(rows * rank), right: noise.halves(rank * cols), gain }
 }
 
 fn bilevel(noise: &mut Noise, rows: usize, cols: usize, bits: u8, group: usize) -> StoredPart {
@@ -108,6 +109,7 @@ fn every_kind(noise: &mut Noise, rows: usize, cols: usize) -> Vec<StoredPart> {
         dense(noise, rows, cols, TensorType::BF16),
         low_rank(noise, rows, cols, 3),
         sparse(noise, rows, cols),
+        sign_scale(noise, rows, cols, 1),
         sign_scale(noise, rows, cols, 2),
         columns(noise, rows, cols),
         bilevel(noise, rows, cols, 3, 16),

@@ -74,6 +74,11 @@ impl Level {
         level
     }
 
+    /// Whether it is plain numbers: no grid, no parts.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Level::Type(ty) if !ty.is_quantized())
+    }
+
     /// Whether any bits are lost when a tensor of type `source` is stored so.
     pub fn is_lossless_for(self, source: TensorType) -> bool {
         matches!(self, Level::Type(ty) if ty == source || ty == TensorType::F32)
@@ -125,6 +130,7 @@ mod tests {
             "int8:columns:6",
             "rank:250",
             "stack:4:16",
+            "stack:8",
         ] {
             assert_eq!(Level::parse(text).unwrap().to_string(), text);
         }

@@ -5,7 +5,7 @@
 //! | `spqr:B:G[:P]` | [`Sum::Outliers`]: B-bit codes in groups of G with 3-bit scales and zero points, and the P of 10,000 most sensitive weights as f16 | B + 6/G + 64/(16·G) + 32·P/10,000 |
 //! | `int8:columns:P` | [`Sum::Columns`]: int8 rows, and the P of 1,000 largest columns as f16 | 8 + 16·P/1,000 |
 //! | `rank:P` | [`Sum::LowRank`]: factors of rank P/1,000 of the smaller side | 16·rank·(1/rows + 1/cols) |
-//! | `stack:N[:R]` | [`Sum::Stack`]: N blocks of signs times magnitudes of rank R | N·(1 + 16·R·(1/rows + 1/cols)) |
+//! | `stack:N[:R]` | [`Sum::Stack`]: N blocks of signs times magnitudes of rank R (else 1 for each 256 of the smaller side, at most 16) | N·(1 + 16·R·(1/rows + 1/cols)) |
 //!
 //! The number of weights, columns or blocks follows from the level and the shape alone, so a file can be planned before
 //! anything is compressed.
@@ -23,7 +23,7 @@ pub enum Sum {
     Columns { columns: u16 },
     /// Two factors, their rank `rank` of 1,000 of the smaller side.
     LowRank { rank: u16 },
-    /// `blocks` sign matrices with magnitudes of rank `rank`.
+    /// `blocks` sign matrices with magnitudes of rank `rank` (0: one for each 256 of the smaller side, at most 16).
     Stack { blocks: u8, rank: u8 },
 }
 
@@ -47,7 +47,7 @@ impl Sum {
             }
             ("int8", ["columns", columns]) => Sum::Columns { columns: number(columns)? },
             ("rank", [rank]) => Sum::LowRank { rank: number(rank)? },
-            ("stack", [blocks]) => Sum::Stack { blocks: small(blocks)?, rank: 16 },
+            ("stack", [blocks]) => Sum::Stack { blocks: small(blocks)?, rank: 0 },
             ("stack", [blocks, rank]) => Sum::Stack { blocks: small(blocks)?, rank: small(rank)? },
             _ => return None,
         };
@@ -61,7 +61,7 @@ impl Sum {
             }
             Sum::Columns { columns } => columns <= 1000,
             Sum::LowRank { rank } => (1..=1000).contains(&rank),
-            Sum::Stack { blocks, rank } => blocks > 0 && rank > 0,
+            Sum::Stack { blocks, .. } => blocks > 0,
         }
     }
 
@@ -86,6 +86,7 @@ impl Sum {
         let side = rows.min(cols);
         match self {
             Sum::LowRank { rank } => (side * usize::from(rank) / 1000).max(1),
+            Sum::Stack { rank: 0, .. } => (side / 256).clamp(1, 16),
             Sum::Stack { rank, .. } => usize::from(rank).min(side),
             _ => 0,
         }
@@ -113,7 +114,7 @@ impl Sum {
             Sum::LowRank { .. } => vec![PartDescriptor::LowRank { rank: self.rank(rows, cols) }],
             Sum::Stack { blocks, .. } => {
                 let rank = self.rank(rows, cols);
-                vec![PartDescriptor::SignScale { rank }; usize::from(blocks)]
+                vec![PartDescriptor::SignScale { rank, gain: true }; usize::from(blocks)]
             }
         };
         Descriptor { shape: (rows, cols), transform: None, parts }
@@ -137,6 +138,7 @@ impl fmt::Display for Sum {
             Sum::Outliers { bits, group, outliers } => write!(f, "spqr:{bits}:{group}:{outliers}"),
             Sum::Columns { columns } => write!(f, "int8:columns:{columns}"),
             Sum::LowRank { rank } => write!(f, "rank:{rank}"),
+            Sum::Stack { blocks, rank: 0 } => write!(f, "stack:{blocks}"),
             Sum::Stack { blocks, rank } => write!(f, "stack:{blocks}:{rank}"),
         }
     }

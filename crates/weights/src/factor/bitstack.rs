@@ -8,10 +8,12 @@
 //!
 //! A block takes one bit a weight and 16 bits for each number of its factors. Signs hold most of what a matrix says, and
 //! magnitudes are near rank one, so each block takes off a good part of the residual. Blocks of all matrices are then
-//! sorted by what each gains per byte; a matrix's own stay in their order. What is stored has `s` taken out of `V` again.
+//! sorted by what each gains per byte; a matrix's own stay in their order. What is stored has `s` taken out of `V` again,
+//! and says its gain: the share of `‖R₀‖²` that it takes off (a writer may weigh it by how much the model minds).
 
 use super::spectrum::leading;
 use crate::method::{Needs, Statistics, WeightMethod};
+use crate::quantize::RoundToNearest;
 use crate::{Error, Level, Sum};
 use brevity_kernels::Matrix;
 use brevity_measure::MethodCard;
@@ -57,7 +59,7 @@ impl WeightMethod for BitStack {
     }
 
     fn supports(&self, level: Level) -> bool {
-        matches!(level, Level::Sum(Sum::Stack { .. }))
+        level.is_plain() || matches!(level, Level::Sum(Sum::Stack { .. }))
     }
 
     fn needs(&self) -> Needs {
@@ -69,6 +71,9 @@ impl WeightMethod for BitStack {
     }
 
     fn compress(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error> {
+        if level.is_plain() {
+            return RoundToNearest.compress(w, statistics, level);
+        }
         let Level::Sum(sum @ Sum::Stack { blocks, .. }) = level else {
             let can = "stack:BLOCKS[:RANK]".to_string();
             return Err(Error::Unsupported { method: CARD.name.into(), level: level.to_string(), can });
@@ -94,6 +99,7 @@ pub fn stack(w: &Matrix, statistics: &Statistics, count: usize, rank: usize) -> 
     }
     let energy = |matrix: &Matrix| matrix.data().iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
     let whole = energy(&residual).max(f64::MIN_POSITIVE);
+    let mut share = 1.0;
     let mut blocks = Vec::with_capacity(count);
     for _ in 0..count {
         let mut magnitudes = residual.clone();
@@ -108,6 +114,7 @@ pub fn stack(w: &Matrix, statistics: &Statistics, count: usize, rank: usize) -> 
             signs: signs(&residual),
             left: left.data().iter().map(half).collect(),
             right: right.data().iter().map(half).collect(),
+            gain: Some(0.0),
         };
         // What is left is left of the weights as stored, half floats and all.
         let stored = StoredMatrix { rows, cols, transform: None, parts: vec![part] };
@@ -116,8 +123,13 @@ pub fn stack(w: &Matrix, statistics: &Statistics, count: usize, rank: usize) -> 
             let cells = residual.row_mut(row).iter_mut().zip(taken.row(row)).zip(&scales);
             cells.for_each(|((value, taken), scale)| *value -= taken * scale);
         }
-        let left = energy(&residual) / whole;
-        blocks.extend(stored.parts.into_iter().map(|part| Block { part, left }));
+        let before = std::mem::replace(&mut share, energy(&residual) / whole);
+        blocks.extend(stored.parts.into_iter().map(|mut part| {
+            if let StoredPart::SignScale { gain, .. } = &mut part {
+                *gain = Some((before - share).max(0.0) as f32);
+            }
+            Block { part, left: share }
+        }));
     }
     Ok(blocks)
 }

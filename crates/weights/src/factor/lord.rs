@@ -11,6 +11,7 @@
 
 use super::spectrum::{eigen, times_transposed, transposed};
 use crate::method::{Needs, Statistics, WeightMethod};
+use crate::quantize::RoundToNearest;
 use crate::{Error, Level, Sum};
 use brevity_kernels::Matrix;
 use brevity_measure::MethodCard;
@@ -42,7 +43,7 @@ impl WeightMethod for Lord {
     }
 
     fn supports(&self, level: Level) -> bool {
-        matches!(level, Level::Sum(Sum::LowRank { .. }))
+        level.is_plain() || matches!(level, Level::Sum(Sum::LowRank { .. }))
     }
 
     fn needs(&self) -> Needs {
@@ -54,6 +55,9 @@ impl WeightMethod for Lord {
     }
 
     fn compress(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error> {
+        if level.is_plain() {
+            return RoundToNearest.compress(w, statistics, level);
+        }
         let Level::Sum(sum @ Sum::LowRank { .. }) = level else {
             let can = "rank:PER_MILLE".to_string();
             return Err(Error::Unsupported { method: CARD.name.into(), level: level.to_string(), can });

@@ -102,6 +102,11 @@ impl Feedback {
         &self.weights
     }
 
+    /// λ, in units of the mean diagonal.
+    pub(crate) fn damping(&self) -> f32 {
+        self.damping
+    }
+
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }

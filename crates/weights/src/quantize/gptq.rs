@@ -42,11 +42,13 @@ pub struct Gptq {
     /// λ relative to the mean diagonal of the Hessian; grows until the factor exists.
     pub damping: f32,
     pub frame: Frame,
+    /// Passes of coordinate descent on the codes after the sweep ([`descent`](super::descent)).
+    pub passes: usize,
 }
 
 impl Gptq {
     /// What the registry holds.
-    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached };
+    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached, passes: 2 };
 }
 
 static CARD: MethodCard = MethodCard {
@@ -101,9 +103,8 @@ impl WeightMethod for Gptq {
             return Err(unsupported(level));
         }
         let nearest = RoundToNearest.compress(w, statistics, level)?;
-        let plain = matches!(level, Level::Type(ty) if !ty.is_quantized());
         let hessian = match statistics.hessian(w.cols())? {
-            Some(hessian) if !plain => hessian,
+            Some(hessian) if !level.is_plain() => hessian,
             _ => return Ok(Outcome { stored: nearest, rows_kept: 0 }),
         };
         let plan = Plan::new(hessian, level, *self);

@@ -8,6 +8,7 @@
 //! Which channels: those with the greatest second moment `m_k = mean x_k²` over calibration tokens; without
 //! calibration, those with the greatest weights.
 
+use super::rtn::RoundToNearest;
 use crate::method::{Needs, Statistics, WeightMethod};
 use crate::{Error, Level, Sum};
 use brevity_formats::grid::GridMatrix;
@@ -44,7 +45,7 @@ impl WeightMethod for LlmInt8 {
     }
 
     fn supports(&self, level: Level) -> bool {
-        matches!(level, Level::Sum(Sum::Columns { .. }))
+        level.is_plain() || matches!(level, Level::Sum(Sum::Columns { .. }))
     }
 
     fn needs(&self) -> Needs {
@@ -56,6 +57,9 @@ impl WeightMethod for LlmInt8 {
     }
 
     fn compress(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error> {
+        if level.is_plain() {
+            return RoundToNearest.compress(w, statistics, level);
+        }
         let Level::Sum(sum @ Sum::Columns { .. }) = level else {
             let can = "int8:columns:PER_MILLE".to_string();
             return Err(Error::Unsupported { method: CARD.name.into(), level: level.to_string(), can });

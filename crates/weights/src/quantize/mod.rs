@@ -1,5 +1,6 @@
 //! Methods that round weights to a grid.
 
+mod descent;
 mod feedback;
 pub mod gptq;
 mod llm_int8;

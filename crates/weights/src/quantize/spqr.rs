@@ -15,6 +15,7 @@
 //! Bits a weight: `B + 6/G + 64/(16·G) + 32·share` ([`Sum::Outliers`]).
 
 use super::gptq::Gptq;
+use super::rtn::RoundToNearest;
 use super::sweep::{Plan, Rounding, Slab, Slabs, Swept, in_slabs};
 use crate::method::{Needs, Statistics, WeightMethod};
 use crate::sum::{STATISTIC_BITS, TILE};
@@ -57,7 +58,7 @@ impl WeightMethod for Spqr {
     }
 
     fn supports(&self, level: Level) -> bool {
-        matches!(level, Level::Sum(Sum::Outliers { .. }))
+        level.is_plain() || matches!(level, Level::Sum(Sum::Outliers { .. }))
     }
 
     fn needs(&self) -> Needs {
@@ -69,6 +70,9 @@ impl WeightMethod for Spqr {
     }
 
     fn compress(&self, w: &Matrix, statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error> {
+        if level.is_plain() {
+            return RoundToNearest.compress(w, statistics, level);
+        }
         let Level::Sum(sum @ Sum::Outliers { bits, group, .. }) = level else {
             let can = "spqr:BITS:GROUP".to_string();
             return Err(Error::Unsupported { method: CARD.name.into(), level: level.to_string(), can });

@@ -1,5 +1,6 @@
 //! One sweep over the columns of a slab of rows: frames are fitted, codes chosen, errors carried on.
 
+use super::descent::Descent;
 use super::feedback::Feedback;
 use super::gptq::{Frame, Gptq};
 use super::unit::units;
@@ -31,6 +32,7 @@ pub(crate) struct Plan {
     cols: usize,
     units: Vec<Range<usize>>,
     feedback: Feedback,
+    descent: Option<Descent>,
     /// For each block of the feedback, its runs of places in one unit, with the unit; empty when frames come first.
     runs: Vec<Vec<(usize, Range<usize>)>>,
     /// Place of each column in the order.
@@ -64,7 +66,9 @@ impl Plan {
             runs
         };
         let runs = if reached { (0..feedback.blocks()).map(runs_of).collect() } else { Vec::new() };
-        Self { cols, units, feedback, runs, place }
+        let descent =
+            (options.passes > 0).then(|| Descent::new(hessian, feedback.order(), feedback.damping(), options.passes));
+        Self { cols, units, feedback, descent, runs, place }
     }
 
     pub(crate) fn units(&self) -> &[Range<usize>] {
@@ -169,7 +173,7 @@ pub(crate) struct Swept<U> {
 
 impl Slab<'_> {
     pub(crate) fn sweep<R: Rounding>(&self, rounding: &R) -> Result<Swept<R::Unit>, Error> {
-        let Plan { cols, units, feedback, runs, place } = self.plan;
+        let Plan { cols, units, feedback, runs, place, .. } = self.plan;
         let mut fitted: Vec<Option<R::Unit>> = units.iter().map(|_| None).collect();
         if runs.is_empty() {
             for (index, unit) in fitted.iter_mut().enumerate() {
@@ -206,7 +210,43 @@ impl Slab<'_> {
                 }
             }
         }
-        Ok(Swept { units: fitted.into_iter().flatten().collect(), codes, norms })
+        let mut swept = Swept { units: fitted.into_iter().flatten().collect(), codes, norms };
+        if let Some(descent) = &self.plan.descent {
+            (0..descent.passes).for_each(|_| self.descend::<R>(descent, &mut errors, &mut swept));
+        }
+        Ok(swept)
+    }
+
+    /// One pass over all codes, each to its best given the others.
+    fn descend<R: Rounding>(&self, descent: &Descent, errors: &mut Matrix, swept: &mut Swept<R::Unit>) {
+        let Plan { cols, units, feedback, .. } = self.plan;
+        let length = units.first().map_or(1, Range::len).max(1);
+        let damping = f64::from(feedback.damping());
+        let mut gradients = Matrix::default();
+        for block in 0..descent.blocks() {
+            descent.gradients(block, errors.view(), &mut gradients);
+            for row in 0..self.rows {
+                let gradients = gradients.row_mut(row);
+                for (at, place) in descent.places(block).enumerate() {
+                    let column = feedback.order()[place];
+                    let (weight, error) = (self.weights[row * cols + column], errors.row(row)[place]);
+                    let (curvature, gradient) = (descent.curvature(block, at), gradients[at]);
+                    let wanted = weight - error + gradient / curvature;
+                    let (code, value) = R::round(&mut swept.units[column / length], row, column % length, wanted);
+                    let change = weight - value - error;
+                    let gain = change * (2.0 * gradient + change * curvature);
+                    // Steps that are lost in rounding, or not finite, are none.
+                    if !(gain < 0.0) {
+                        continue;
+                    }
+                    let squares = f64::from(error + change).powi(2) - f64::from(error).powi(2);
+                    swept.norms[row] += f64::from(gain) - damping * squares;
+                    swept.codes[row * cols + column] = code;
+                    errors.row_mut(row)[place] = weight - value;
+                    descent.change(block, at, change, gradients);
+                }
+            }
+        }
     }
 
     /// The weights of a block, in the order.

@@ -2,6 +2,7 @@
 
 use super::format::DirectoryFormat;
 use super::layout::{Item, Layout};
+use crate::compress::sensitivity::Sensitivities;
 use crate::compress::write::Writing;
 use crate::stop;
 use anyhow::{Context, Result, bail};
@@ -147,7 +148,12 @@ impl<'a> Weight<'a> {
     /// The fields of a sum of parts, as the descriptor planned them.
     fn sum(&self) -> Result<Vec<Vec<u8>>> {
         let values = self.values(0..self.item.planned.entry.rows)?;
-        let stored = self.writing.method.compress(&values, &Statistics::default(), self.item.planned.level)?;
+        let mut stored = self.writing.method.compress(&values, &Statistics::default(), self.item.planned.level)?;
+        for part in &mut stored.parts {
+            if let StoredPart::SignScale { gain: Some(gain), .. } = part {
+                *gain *= Sensitivities::typical().of(self.item.planned.entry.role) as f32;
+            }
+        }
         if Some(stored.descriptor()) != self.item.descriptor() {
             bail!("{}: stored in other parts than planned", self.item.name);
         }
