@@ -167,7 +167,7 @@ impl Rounding for AtLevel {
         Unit::fit(self.0, values, importance)
     }
 
-    fn round(unit: &mut Unit, row: usize, at: usize, value: f32) -> (u8, f32) {
+    fn nearest(unit: &Unit, row: usize, at: usize, value: f32) -> (u8, f32) {
         unit.nearest(row, at, value)
     }
 }

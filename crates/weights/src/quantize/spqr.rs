@@ -187,15 +187,26 @@ impl Rounding for TwoLevel<'_> {
         Ok(group)
     }
 
-    fn round(unit: &mut Group, row: usize, at: usize, value: f32) -> (u8, f32) {
+    fn nearest(unit: &Group, row: usize, at: usize, value: f32) -> (u8, f32) {
         let (code, rounded) = nearest(unit.frames[row], unit.top, value);
-        let index = row * unit.length + at;
-        if !unit.apart[index] {
-            return (code as u8, rounded);
+        match unit.apart[row * unit.length + at] {
+            true => (code as u8, rounded + rest(value, rounded).to_f32()),
+            false => (code as u8, rounded),
         }
-        unit.values[index] = f16::from_f32((value - rounded).clamp(-65504.0, 65504.0));
-        (code as u8, rounded + unit.values[index].to_f32())
     }
+
+    fn accept(unit: &mut Group, row: usize, at: usize, (code, value): (u8, f32)) {
+        let index = row * unit.length + at;
+        if unit.apart[index] {
+            let (scale, min) = unit.frames[row];
+            unit.values[index] = rest(value, scale.mul_add(f32::from(code), -min));
+        }
+    }
+}
+
+/// What a weight kept apart has beyond its code.
+fn rest(value: f32, rounded: f32) -> f16 {
+    f16::from_f32((value - rounded).clamp(-65504.0, 65504.0))
 }
 
 /// The nearest code and what it stands for.

@@ -24,7 +24,10 @@ pub(crate) trait Rounding: Sync {
     fn fit(&self, first: usize, unit: usize, values: &[f32], importance: &[f32]) -> Result<Self::Unit, Error>;
 
     /// The code for `value` in a row of the slab, `at` columns from the unit's first, and what it stands for.
-    fn round(unit: &mut Self::Unit, row: usize, at: usize, value: f32) -> (u8, f32);
+    fn nearest(unit: &Self::Unit, row: usize, at: usize, value: f32) -> (u8, f32);
+
+    /// Takes note of what was chosen.
+    fn accept(_unit: &mut Self::Unit, _row: usize, _at: usize, _chosen: (u8, f32)) {}
 }
 
 /// What all rows share.
@@ -200,7 +203,8 @@ impl Slab<'_> {
                     for place in run.clone() {
                         let (column, at) = (feedback.order()[place], place - places.start);
                         let Some(unit) = &mut fitted[column / length] else { continue };
-                        let (code, value) = R::round(unit, row, column % length, corrected[at]);
+                        let (code, value) = R::nearest(unit, row, column % length, corrected[at]);
+                        R::accept(unit, row, column % length, (code, value));
                         let error = self.weights[row * cols + column] - value;
                         norms[row] += feedback.cost(place, corrected[at] - value, error);
                         errors.row_mut(row)[place] = error;
@@ -232,13 +236,15 @@ impl Slab<'_> {
                     let (weight, error) = (self.weights[row * cols + column], errors.row(row)[place]);
                     let (curvature, gradient) = (descent.curvature(block, at), gradients[at]);
                     let wanted = weight - error + gradient / curvature;
-                    let (code, value) = R::round(&mut swept.units[column / length], row, column % length, wanted);
+                    let unit = &mut swept.units[column / length];
+                    let (code, value) = R::nearest(unit, row, column % length, wanted);
                     let change = weight - value - error;
                     let gain = change * (2.0 * gradient + change * curvature);
                     // Steps that are lost in rounding, or not finite, are none.
-                    if !(gain < 0.0) {
+                    if gain.is_nan() || gain >= 0.0 {
                         continue;
                     }
+                    R::accept(unit, row, column % length, (code, value));
                     let squares = f64::from(error + change).powi(2) - f64::from(error).powi(2);
                     swept.norms[row] += f64::from(gain) - damping * squares;
                     swept.codes[row * cols + column] = code;
