@@ -48,7 +48,7 @@ pub struct Gptq {
 
 impl Gptq {
     /// What the registry holds.
-    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached, passes: 2 };
+    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached, passes: 1 };
 }
 
 static CARD: MethodCard = MethodCard {
@@ -152,9 +152,8 @@ type Rounded = (Rows, Vec<bool>);
 fn round(slab: &Slab, level: Level, nearest: &[f32]) -> Result<Rounded, Error> {
     let cols = slab.weights.len() / slab.rows.max(1);
     let swept = slab.sweep(&AtLevel(level))?;
-    let limits =
-        slab.plan.norms(slab.rows, |row, column| slab.weights[row * cols + column] - nearest[row * cols + column]);
-    let better = swept.norms.iter().zip(limits).map(|(norm, limit)| *norm <= limit).collect();
+    let error = |row: usize, column: usize| slab.weights[row * cols + column] - nearest[row * cols + column];
+    let better = slab.plan.reach(&swept.norms, error);
     Ok((Rows::assemble(level, cols, &swept.units, swept.codes)?, better))
 }
 

@@ -83,14 +83,15 @@ impl Plan {
         columns.map(|column| self.feedback.weights()[self.place[column]]).collect()
     }
 
-    /// `e·H·eᵀ` of each row, for errors that `error` gives by row and column; in units of the mean diagonal.
-    pub(crate) fn norms(&self, rows: usize, error: impl Fn(usize, usize) -> f32) -> Vec<f64> {
-        let mut errors = Matrix::zeros(rows, self.cols);
-        for row in 0..rows {
+    /// Whether `e·H·eᵀ` of each row reaches its limit (in units of the mean diagonal), for errors that `error` gives by row
+    /// and column.
+    pub(crate) fn reach(&self, limits: &[f64], error: impl Fn(usize, usize) -> f32) -> Vec<bool> {
+        let mut errors = Matrix::zeros(limits.len(), self.cols);
+        for row in 0..limits.len() {
             let columns = self.feedback.order().iter();
             errors.row_mut(row).iter_mut().zip(columns).for_each(|(value, &column)| *value = error(row, column));
         }
-        self.feedback.norms(&errors)
+        self.feedback.reach(&errors, limits)
     }
 }
 
