@@ -1,7 +1,9 @@
 /// What can go wrong while parameters are shrunk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{text}` is no grid: write int2..int8 with an optional group size (int4:128), or a GGUF type ({types})")]
+    #[error(
+        "`{text}` is no grid: write int2..int8 with an optional group size (int4:128), a GGUF type ({types}), or a sum of parts (spqr:3:16, int8:columns:6, rank:250, stack:8)"
+    )]
     UnknownLevel { text: String, types: String },
     #[error("no method is called `{name}`; there are: {known}")]
     UnknownMethod { name: String, known: String },

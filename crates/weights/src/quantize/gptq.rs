@@ -16,6 +16,7 @@
 //!   across the whole row. Rows that are one group take this way always.
 //!
 //! Frames are searched for the least `Σ_k D_k·η_k²`, what errors really cost (`D` as in [`feedback`](super::feedback)).
+//! After the sweep come passes of coordinate descent: each code again, given all others ([`descent`](super::descent)).
 //! Channels that are dead in calibration get λ as their cost: they shape no scale and are rounded to nearest.
 
 use super::rtn::RoundToNearest;
@@ -48,7 +49,7 @@ pub struct Gptq {
 
 impl Gptq {
     /// What the registry holds.
-    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached, passes: 1 };
+    pub const DEFAULT: Gptq = Gptq { damping: 0.01, frame: Frame::Reached, passes: 2 };
 }
 
 static CARD: MethodCard = MethodCard {
@@ -66,6 +67,7 @@ static CARD: MethodCard = MethodCard {
     ],
     simplifications: &[
         "the order of columns is that of the Hessian's diagonal with groups kept whole, so no index is stored",
+        "two passes of coordinate descent on the codes follow the sweep (QuantEase's step, arXiv 2309.01885)",
         "one factorisation of H in place of the Cholesky factor of its inverse: the same feedback (QuIP, theorem 6)",
     ],
 };
