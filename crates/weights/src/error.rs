@@ -23,4 +23,10 @@ pub enum Error {
     Parts(#[from] brevity_parts::Error),
     #[error("the Hessian is not finite at row {row}, column {column}: the calibration run overflowed")]
     HessianNotFinite { row: usize, column: usize },
+    #[error(transparent)]
+    Model(#[from] brevity_model::Error),
+    #[error("{method} cannot be folded into this model: {why}")]
+    NoFold { method: &'static str, why: String },
+    #[error("`{text}`: before a `+` stand methods that change the model beforehand ({folds}), and `{name}` is none")]
+    Chain { text: String, name: String, folds: String },
 }

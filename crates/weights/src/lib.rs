@@ -5,6 +5,7 @@
 //! | [`method`] | the trait [`WeightMethod`] that every method implements, and what it is given |
 //! | [`level`] | one way to store a matrix: a GGUF block type, or integers with a group size |
 //! | [`quantize`] | methods that round to a grid |
+//! | [`fold`] | methods that scale or rotate the model beforehand and leave its function as it is |
 //! | [`registry`] | all methods, by name |
 //! | [`hessian`] | the second moments of a linear's inputs |
 //! | [`database`] | what each level of each tensor would cost and lose |
@@ -13,6 +14,7 @@
 
 pub mod database;
 mod error;
+pub mod fold;
 pub mod hessian;
 pub mod level;
 pub mod method;
@@ -21,6 +23,7 @@ pub mod quantize;
 pub mod registry;
 
 pub use error::Error;
+pub use fold::{FoldJob, FoldMethod, FoldOutcome};
 pub use hessian::Hessian;
 pub use level::Level;
 pub use method::{Needs, Outcome, Statistics, WeightMethod};
