@@ -23,7 +23,6 @@ pub mod quantize;
 pub mod registry;
 
 pub use error::Error;
-pub use fold::{FoldJob, FoldMethod, FoldOutcome};
 pub use hessian::Hessian;
 pub use level::Level;
 pub use method::{Needs, Outcome, Statistics, WeightMethod};

@@ -1,8 +1,8 @@
 //! All methods that shrink parameters, by name.
 
-use crate::fold::{Awq, Rotate};
+use crate::fold::{Awq, FoldMethod, Rotate};
 use crate::quantize::{Gptq, RoundToNearest};
-use crate::{Error, FoldMethod, WeightMethod};
+use crate::{Error, WeightMethod};
 use brevity_measure::MethodCard;
 
 static METHODS: [&dyn WeightMethod; 2] = [&RoundToNearest, &Gptq::DEFAULT];
