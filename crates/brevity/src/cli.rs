@@ -81,7 +81,7 @@ pub struct CompressArgs {
     /// The method (`brevity methods` lists them)
     #[arg(long, default_value = "rtn")]
     pub method: String,
-    /// Format: gguf, gptq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
+    /// Format: gguf, gptq, awq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Show the plan and write nothing

@@ -174,6 +174,8 @@ fn every_format_comes_back() {
         ("int3:64", Some(Gptq), "gptq"),
         ("int2:32", Some(Gptq), "gptq"),
         ("int8:row", Some(Gptq), "gptq"),
+        ("int4:32", Some(Awq), "awq"),
+        ("int4:row", Some(Awq), "awq"),
         ("int4:32", Some(CompressedTensors), "compressed-tensors"),
         ("int8:row", Some(CompressedTensors), "compressed-tensors"),
         ("int3:32", Some(Parts), "brevity"),
@@ -188,6 +190,9 @@ fn every_format_comes_back() {
 fn every_architecture_comes_back() {
     for config in [qwen2(), gpt2()] {
         check(&config, "int4:32", Some(DirectoryFormat::Gptq), "gptq");
+        if config["model_type"] != "gpt2" {
+            check(&config, "int4:32", Some(DirectoryFormat::Awq), "awq");
+        }
         check(&config, "int6:32", None, "brevity");
     }
 }
@@ -276,6 +281,10 @@ fn what_a_format_cannot_hold_is_refused_with_those_that_can() {
     let output = dir.path().join("out");
     let cases = [
         (&model, "int5:32", Gptq, "parts"),
+        (&model, "int3:32", Awq, "gptq or parts"),
+        (&model, "int8:32", Awq, "gptq or compressed-tensors or parts"),
+        (&model, "int4:64", Awq, "gptq or parts"),
+        (&gpt2, "int4:32", Awq, "gptq or parts"),
         (&model, "int3:32", CompressedTensors, "gptq or parts"),
         (&model, "int4:64", CompressedTensors, "gptq or parts"),
         (&gpt2, "int4:32", CompressedTensors, "gptq or parts"),

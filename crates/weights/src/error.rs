@@ -27,4 +27,10 @@ pub enum Error {
     HessianNotFinite { row: usize, column: usize },
     #[error("the eigenvectors of a {size} × {size} matrix were not found; it is not finite")]
     NoConvergence { size: usize },
+    #[error(transparent)]
+    Model(#[from] brevity_model::Error),
+    #[error("{method} cannot be folded into this model: {why}")]
+    NoFold { method: &'static str, why: String },
+    #[error("`{text}`: before a `+` stand methods that change the model beforehand ({folds}), and `{name}` is none")]
+    Chain { text: String, name: String, folds: String },
 }

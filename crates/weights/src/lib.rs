@@ -7,6 +7,7 @@
 //! | [`sum`] | levels that are sums of parts |
 //! | [`quantize`] | methods that round to a grid |
 //! | [`factor`] | methods that store factors |
+//! | [`fold`] | methods that scale or rotate the model beforehand and leave its function as it is |
 //! | [`registry`] | all methods, by name |
 //! | [`hessian`] | the second moments of a linear's inputs |
 //! | [`database`] | what each level of each tensor would cost and lose |
@@ -16,6 +17,7 @@
 pub mod database;
 mod error;
 pub mod factor;
+pub mod fold;
 pub mod hessian;
 pub mod level;
 pub mod method;

@@ -8,7 +8,7 @@ use crate::stop;
 use anyhow::{Context, Result, bail};
 use brevity_formats::grid::{self, GridMatrix, Symmetry};
 use brevity_formats::safetensors::SafetensorsWriter;
-use brevity_formats::{TensorType, blocks, compressed_tensors, gptq};
+use brevity_formats::{TensorType, awq, blocks, compressed_tensors, gptq};
 use brevity_kernels::Matrix;
 use brevity_model::export::{unpermute_rows, unpermuted_heads};
 use brevity_parts::{StoredMatrix, StoredPart};
@@ -215,6 +215,10 @@ fn encode(grid: GridMatrix, format: DirectoryFormat) -> Result<Vec<Vec<u8>>> {
         DirectoryFormat::Gptq => {
             let packed = gptq::pack(&grid, gptq::Version::V1)?;
             vec![words(&packed.qweight), words(&packed.qzeros), halves(&packed.scales), words(&packed.g_idx)]
+        }
+        DirectoryFormat::Awq => {
+            let packed = awq::pack(&grid)?;
+            vec![words(&packed.qweight), words(&packed.qzeros), halves(&packed.scales)]
         }
         DirectoryFormat::CompressedTensors => {
             let packed = compressed_tensors::pack(&grid, false)?;

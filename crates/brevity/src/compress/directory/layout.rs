@@ -113,6 +113,11 @@ fn tensors(planned: &Planned, name: &str, layout: Layout) -> Result<Vec<TensorPl
             field("scales", F16, [groups, rows]),
             tensor(format!("{stem}g_idx"), I32, &[cols]),
         ],
+        DirectoryFormat::Awq => vec![
+            field("qweight", I32, [cols, words(rows)]),
+            field("qzeros", I32, [groups, words(rows)]),
+            field("scales", F16, [groups, rows]),
+        ],
         DirectoryFormat::CompressedTensors => vec![
             field("weight_packed", I32, [rows, words(cols)]),
             field("weight_scale", F16, [rows, groups]),
