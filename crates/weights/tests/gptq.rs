@@ -46,7 +46,8 @@ fn with_independent_inputs_it_is_rounding_to_nearest() {
         let stored = BEFORE.compress(&w, &statistics, level).unwrap().dequantize().unwrap();
         let nearest = RoundToNearest.compress(&w, &statistics, level).unwrap().dequantize().unwrap();
         let ratio = sum(&norms(&w, &stored, &statistics)) / sum(&norms(&w, &nearest, &statistics));
-        assert!((0.85..=1.00001).contains(&ratio), "{level}: {ratio}");
+        // Frames are those of least squares; blocks rounded to nearest undo its shrinkage, at the price of up to 7 % (Q2_K).
+        assert!((0.92..=1.00001).contains(&ratio), "{level}: {ratio}");
     }
 }
 
