@@ -1,10 +1,10 @@
 """Reads a directory that Brevity wrote with others' code and compares it with the dense one that Brevity made of it.
 
-    brevity compress MODEL --grid int4:64 --format compressed-tensors -o packed/   (or gptq)
+    brevity compress MODEL --grid int4:64 --format compressed-tensors -o packed/   (or gptq, awq)
     brevity convert packed/ dense/ --type f32
     python oracles/directories.py packed/ dense/ [token ids]
 
-compressed-tensors is unpacked by PyPI's package, GPTQ bit by bit in torch. With token ids the dense directory is loaded by
+compressed-tensors is unpacked by PyPI's package, GPTQ and AWQ bit by bit in torch. With token ids the dense directory is loaded by
 transformers, and its next ten greedy tokens are printed, to compare with `brevity run`.
 """
 
@@ -42,6 +42,20 @@ def gptq(found, config):
         yield stem + "weight", (scales[group] * (code - zero[group])).T
 
 
+def awq(found, config):
+    shifts = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7]) * 4  # of each output of a word
+
+    def nibbles(words):
+        words = words.to(torch.int64) & 0xFFFFFFFF
+        return ((words.unsqueeze(-1) >> shifts) & 15).flatten(1)
+
+    for name in [name for name in found if name.endswith(".qweight")]:
+        stem = name.removesuffix("qweight")
+        code, zero, scales = nibbles(found[name]), nibbles(found[stem + "qzeros"]), found[stem + "scales"].float()
+        repeat = code.shape[0] // scales.shape[0]
+        yield stem + "weight", (scales.repeat_interleave(repeat, 0) * (code - zero.repeat_interleave(repeat, 0))).T
+
+
 def compressed_tensors(found, config):
     from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
@@ -59,7 +73,7 @@ def compressed_tensors(found, config):
 def main():
     packed, dense, *ids = sys.argv[1:]
     config = json.loads((pathlib.Path(packed) / "config.json").read_text()).get("quantization_config", {})
-    readers = {"gptq": gptq, "compressed-tensors": compressed_tensors}
+    readers = {"gptq": gptq, "awq": awq, "compressed-tensors": compressed_tensors}
     expected, worst, count = tensors(dense), 0.0, 0
     if reader := readers.get(config.get("quant_method")):
         for name, weight in reader(tensors(packed), config):

@@ -84,7 +84,7 @@ pub struct CompressArgs {
     /// The method (`brevity methods` lists them)
     #[arg(long, default_value = "rtn")]
     pub method: String,
-    /// Format: gguf, gptq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
+    /// Format: gguf, gptq, awq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Show the plan and write nothing
@@ -192,6 +192,9 @@ pub struct EvalArgs {
     /// Keep the reference's predictions in this file, or use them if it is there
     #[arg(long, value_name = "FILE")]
     pub reference_cache: Option<PathBuf>,
+    /// Of a model in blocks (--method bitstack), only so many bytes: 30MB, 500MiB
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -199,10 +202,14 @@ pub struct EvalArgs {
 Examples:
   brevity run -p \"Once upon a time\"
   brevity run MODEL -p \"def fib(n):\" -n 64 --temperature 0
-  brevity run MODEL --chat")]
+  brevity run MODEL --chat
+  brevity run any/ --size 30MB -p \"Once\"      30 MB of a model that compress --method bitstack wrote")]
 pub struct RunArgs {
     /// The model (default: the embedded one)
     pub model: Option<String>,
+    /// Of a model in blocks (--method bitstack), only so many bytes: 30MB, 500MiB
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
     /// The text to go on from; @FILE reads a file, - standard input
     #[arg(short, long)]
     pub prompt: Option<String>,

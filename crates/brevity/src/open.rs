@@ -3,6 +3,7 @@
 use crate::embedded;
 use crate::progress::Show;
 use anyhow::{Context, Result, bail};
+use brevity_measure::bits::{format_bytes, parse_size};
 use brevity_model::ModelSource;
 use brevity_model::source::EmbeddedFiles;
 use brevity_model::tokenizer::HfFiles;
@@ -20,6 +21,24 @@ pub fn open(name: Option<&str>, show: Show) -> Result<ModelSource> {
             ModelSource::open(&path).map_err(Into::into)
         }
     }
+}
+
+/// Opens the model called `name`; with a size, as much of it as so many bytes of weights hold.
+///
+/// # Errors
+/// As [`open`], and if the size cannot be read, or the model is not in blocks.
+pub fn open_within(name: Option<&str>, size: Option<&str>, show: Show) -> Result<ModelSource> {
+    let Some(size) = size else { return open(name, show) };
+    let bytes = parse_size(size).context("--size")?;
+    let Some(name) = name else {
+        bail!(
+            "--size {size}: the embedded model is all or nothing\n  next: name a directory that compress --method bitstack wrote"
+        )
+    };
+    let source = ModelSource::open_within(locate(name, show)?, bytes)?;
+    let read: u64 = source.tensors().iter().map(|tensor| tensor.bytes).sum();
+    show.remark(&format!("{} of {} are read", format_bytes(read), format_bytes(source.file_bytes())));
+    Ok(source)
 }
 
 fn embedded_model() -> Result<ModelSource> {

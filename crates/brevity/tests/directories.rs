@@ -175,6 +175,8 @@ fn every_format_comes_back() {
         ("int3:64", Some(Gptq), "gptq"),
         ("int2:32", Some(Gptq), "gptq"),
         ("int8:row", Some(Gptq), "gptq"),
+        ("int4:32", Some(Awq), "awq"),
+        ("int4:row", Some(Awq), "awq"),
         ("int4:32", Some(CompressedTensors), "compressed-tensors"),
         ("int8:row", Some(CompressedTensors), "compressed-tensors"),
         ("int3:32", Some(Parts), "brevity"),
@@ -189,6 +191,9 @@ fn every_format_comes_back() {
 fn every_architecture_comes_back() {
     for config in [qwen2(), gpt2()] {
         check(&config, "int4:32", Some(DirectoryFormat::Gptq), "gptq");
+        if config["model_type"] != "gpt2" {
+            check(&config, "int4:32", Some(DirectoryFormat::Awq), "awq");
+        }
         check(&config, "int6:32", None, "brevity");
     }
 }
@@ -277,6 +282,10 @@ fn what_a_format_cannot_hold_is_refused_with_those_that_can() {
     let output = dir.path().join("out");
     let cases = [
         (&model, "int5:32", Gptq, "parts"),
+        (&model, "int3:32", Awq, "gptq or parts"),
+        (&model, "int8:32", Awq, "gptq or compressed-tensors or parts"),
+        (&model, "int4:64", Awq, "gptq or parts"),
+        (&gpt2, "int4:32", Awq, "gptq or parts"),
         (&model, "int3:32", CompressedTensors, "gptq or parts"),
         (&model, "int4:64", CompressedTensors, "gptq or parts"),
         (&gpt2, "int4:32", CompressedTensors, "gptq or parts"),
@@ -322,4 +331,72 @@ fn an_existing_directory_stays_unless_forced_and_a_failure_leaves_nothing() {
     let error =
         convert::run(&ModelSource::open(&model).unwrap(), &output, None, false, Show::Nothing).expect_err("an error");
     assert!(error.to_string().contains("exists"), "{error}");
+}
+
+#[test]
+fn sums_of_parts_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = random_model(dir.path(), &llama());
+    let source = ModelSource::open(&model).unwrap();
+    for (name, grid) in
+        [("spqr", "spqr:3:16:100"), ("llm-int8", "int8:columns:50"), ("lord", "rank:500"), ("bitstack", "stack:3:2")]
+    {
+        let output = dir.path().join(name);
+        let method = registry::method(name).unwrap();
+        let report = Job { method, ..job(&model, grid, None, &output) }.run().unwrap();
+        assert_eq!((report.plan.tensor_bytes, report.bytes_after), safetensors_bytes(&output), "{name}");
+        let back = ModelSource::open(&output).unwrap();
+        for planned in report.plan.tensors.iter().filter(|planned| matches!(planned.level, Level::Sum(_))) {
+            let entry = back.require(planned.entry.role).unwrap();
+            assert_eq!(entry.bytes, planned.bytes, "{}", entry.name);
+            let weights = Matrix::from_vec(entry.rows, entry.cols, values(&source, entry.role));
+            let stored = method.compress(&weights, &Statistics::default(), planned.level).unwrap();
+            assert!(values(&back, entry.role) == stored.dequantize().unwrap().data(), "{name} {}", entry.name);
+        }
+        assert!(logits(&back).data().iter().all(|value| value.is_finite()));
+        for format in ["gguf", "gptq", "compressed-tensors"] {
+            let error = DirectoryFormat::parse(format, Goal::Grid(Level::parse(grid).unwrap())).unwrap_err();
+            assert!(error.to_string().contains("--format parts"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_stack_opens_at_any_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = random_model(dir.path(), &llama());
+    let output = dir.path().join("any");
+    let method = registry::method("bitstack").unwrap();
+    Job { method, ..job(&model, "stack:6:1", None, &output) }.run().unwrap();
+    let source = ModelSource::open(&model).unwrap();
+    let whole = ModelSource::open(&output).unwrap();
+    let bytes = |source: &ModelSource| source.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>();
+    let largest = bytes(&whole);
+    let error = ModelSource::open_within(&output, 1000).err().unwrap();
+    let brevity_model::Error::TooFewBytes { smallest, .. } = error else { panic!("{error}") };
+    assert!(ModelSource::open_within(&output, smallest - 1).is_err());
+
+    // Larger sizes hold every block of smaller ones, read no more than they say, and come nearer to the original.
+    let distance = |part: &ModelSource| -> f64 {
+        let roles = source.tensors().iter().filter(|tensor| tensor.role.layer.is_some() && !tensor.vector);
+        let error =
+            |role| values(&source, role).iter().zip(values(part, role)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        roles.map(|tensor| -> f64 { error(tensor.role) }).sum()
+    };
+    let (mut last, mut last_bytes, mut sizes) = (f64::INFINITY, 0, 0);
+    for step in 0..=16 {
+        let limit = smallest + (largest - smallest) * step / 16;
+        let part = ModelSource::open_within(&output, limit).unwrap();
+        assert!(bytes(&part) <= limit && limit - bytes(&part) < 3000, "{} of {limit}", bytes(&part));
+        assert!(bytes(&part) >= last_bytes);
+        if bytes(&part) > last_bytes {
+            let distance = distance(&part);
+            assert!(distance < last, "{limit}: {distance} after {last}");
+            (last, last_bytes, sizes) = (distance, bytes(&part), sizes + 1);
+        }
+        assert!(logits(&part).data().iter().all(|value| value.is_finite()));
+    }
+    assert!(sizes > 10, "{sizes}");
+    assert!(logits(&ModelSource::open_within(&output, largest).unwrap()).data() == logits(&whole).data());
+    assert!(matches!(ModelSource::open_within(&model, largest), Err(brevity_model::Error::NoBlocks { .. })));
 }

@@ -28,6 +28,25 @@ pub enum Error {
         /// Why it is not one.
         reason: String,
     },
+    /// A size was asked for of a model that has no blocks to leave out.
+    #[error(
+        "{}: this model is all or nothing; one that opens at any size is written by compress --method bitstack --grid stack:8",
+        path.display()
+    )]
+    NoBlocks {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Fewer bytes than the first block of every matrix and everything that is no matrix take.
+    #[error("{}: {wanted} bytes hold no form of this model; the smallest takes {smallest}", path.display())]
+    TooFewBytes {
+        /// The model.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: u64,
+        /// What is needed.
+        smallest: u64,
+    },
     /// The architecture has no description here.
     #[error("{file}: unknown architecture {found:?}; supported: {supported}")]
     UnknownArchitecture {

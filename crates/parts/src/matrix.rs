@@ -1,5 +1,8 @@
+use crate::part::Part;
 use crate::sign_scale::SignScalePart;
-use crate::{BlocksPart, DensePart, Error, GridPart, Input, LowRankPart, PartKind, SparsePart};
+use crate::{
+    BilevelPart, BlocksPart, ColumnsPart, DensePart, Error, GridPart, Input, LowRankPart, PartKind, SparsePart,
+};
 use crate::{StoredMatrix, StoredPart, Transform};
 use brevity_formats::TensorType;
 use brevity_formats::grid::GridMatrix;
@@ -26,6 +29,7 @@ impl CompressedMatrix {
         if stored.parts.is_empty() {
             return Err(Error::Empty);
         }
+        crate::stored::check_parts(&stored.parts)?;
         if let Some(transform) = &stored.transform {
             transform.check(cols)?;
         }
@@ -90,6 +94,17 @@ impl CompressedMatrix {
     }
 
     fn multiply_parts(&self, x: &Input, y: &mut MatrixMut, add: bool) {
+        // Whole columns come in place of the other parts' there, which see an input without them: outliers of
+        // activations are kept out of the 8-bit scales.
+        let columns = self.columns();
+        let masked = columns.map(|part| part.mask(x));
+        let masked = masked.as_ref().map(|masked| Input::new(masked.view(), x.activation()));
+        if let (Some(part), Some(masked)) = (columns, &masked) {
+            part.multiply(x, y, add);
+            let others = self.parts.iter().filter(|part| !matches!(part, PartKind::Columns(_)));
+            others.for_each(|part| part.as_part().multiply(masked, y, true));
+            return;
+        }
         for (index, part) in self.parts.iter().enumerate() {
             part.as_part().multiply(x, y, add || index > 0);
         }
@@ -99,9 +114,19 @@ impl CompressedMatrix {
     pub fn row_f32(&self, row: usize, out: &mut [f32]) {
         out.fill(0.0);
         self.parts.iter().for_each(|part| part.as_part().add_row_to(row, out));
+        if let Some(part) = self.columns() {
+            part.set_row(row, out);
+        }
         if let Some(transform) = &self.transform {
             transform.undo_row(out);
         }
+    }
+
+    fn columns(&self) -> Option<&ColumnsPart> {
+        self.parts.iter().find_map(|part| match part {
+            PartKind::Columns(part) => Some(part),
+            _ => None,
+        })
     }
 
     /// All weights as f32.
@@ -120,6 +145,11 @@ fn pack_part(part: StoredPart, rows: usize, cols: usize) -> Result<PartKind, Err
         StoredPart::Dense { ty, bytes } => PartKind::Dense(pack_dense(ty, rows, cols, &bytes)?),
         StoredPart::Blocks { ty, bytes } => PartKind::Blocks(BlocksPart::new(ty, rows, cols, &bytes)?),
         StoredPart::Grid(grid) => PartKind::Grid(GridPart::new(grid)),
+        StoredPart::Bilevel(grid) => PartKind::Bilevel(BilevelPart::new(grid)),
+        StoredPart::Columns { columns, values } => {
+            let values = DensePanels::from_u16(rows, columns.len(), DenseType::F16, bytemuck::cast_slice(&values));
+            PartKind::Columns(ColumnsPart { cols, columns, values })
+        }
         StoredPart::LowRank { rank, left, right } => PartKind::LowRank(LowRankPart {
             left: DensePanels::from_u16(rows, rank, DenseType::F16, bytemuck::cast_slice(&left)),
             right: DensePanels::from_u16(rank, cols, DenseType::F16, bytemuck::cast_slice(&right)),
@@ -128,7 +158,7 @@ fn pack_part(part: StoredPart, rows: usize, cols: usize) -> Result<PartKind, Err
             let values = values.into_iter().map(f16::to_f32).collect();
             PartKind::Sparse(SparsePart { cols, offsets, columns, values })
         }
-        StoredPart::SignScale { rank, signs, left, right } => {
+        StoredPart::SignScale { rank, signs, left, right, .. } => {
             let column = |r: usize| (0..rows).map(|row| left[row * rank + r].to_f32()).collect();
             let row = |r: usize| right[r * cols..][..cols].iter().map(|value| value.to_f32()).collect();
             let (left, right) = ((0..rank).map(column).collect(), (0..rank).map(row).collect());

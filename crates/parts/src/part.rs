@@ -1,4 +1,4 @@
-use crate::{BlocksPart, DensePart, GridPart, Input, LowRankPart, SignScalePart, SparsePart};
+use crate::{BilevelPart, BlocksPart, ColumnsPart, DensePart, GridPart, Input, LowRankPart, SignScalePart, SparsePart};
 use brevity_kernels::{Matrix, MatrixMut};
 
 /// One term of a compressed matrix, in the form that the kernels read. Shapes are (outputs, inputs).
@@ -27,6 +27,8 @@ pub enum PartKind {
     Dense(DensePart),
     Blocks(BlocksPart),
     Grid(GridPart),
+    Bilevel(BilevelPart),
+    Columns(ColumnsPart),
     LowRank(LowRankPart),
     Sparse(SparsePart),
     SignScale(SignScalePart),
@@ -38,6 +40,8 @@ impl PartKind {
             PartKind::Dense(part) => part,
             PartKind::Blocks(part) => part,
             PartKind::Grid(part) => part,
+            PartKind::Bilevel(part) => part,
+            PartKind::Columns(part) => part,
             PartKind::LowRank(part) => part,
             PartKind::Sparse(part) => part,
             PartKind::SignScale(part) => part,

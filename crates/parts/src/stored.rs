@@ -3,6 +3,7 @@
 //! A matrix `name` of several parts becomes the tensors `name.0.<field>`, `name.1.<field>`, … and one JSON
 //! [`Descriptor`]; `docs/format.md` lists the fields. All integers are little endian.
 
+use crate::bilevel::Bilevel;
 use crate::bit_rows::{pack_row, row_bytes, unpack_row};
 use crate::{Error, Transform};
 use brevity_formats::grid::GridMatrix;
@@ -20,12 +21,17 @@ pub enum StoredPart {
     Blocks { ty: TensorType, bytes: Vec<u8> },
     /// Integer codes with a scale (f16) and a zero point per group: `w = scale·(code − zero)`.
     Grid(GridMatrix),
+    /// Integer codes whose scales and zero points are codes too.
+    Bilevel(Bilevel),
+    /// Whole columns, in place of what the other parts have there: `columns` ascending, `values` rows × columns.
+    Columns { columns: Vec<u32>, values: Vec<f16> },
     /// `left` (rows × rank) times `right` (rank × cols).
     LowRank { rank: usize, left: Vec<f16>, right: Vec<f16> },
     /// Compressed sparse rows: `offsets` has rows + 1 entries.
     Sparse { offsets: Vec<u32>, columns: Vec<u32>, values: Vec<f16> },
     /// `sign ⊙ (left · right)`; a set bit is −1; rows padded to bytes, lowest bit first.
-    SignScale { rank: usize, signs: Vec<u8>, left: Vec<f16>, right: Vec<f16> },
+    /// `gain` says what the part is worth where parts may be left out: the expected loss that it takes off, in bits.
+    SignScale { rank: usize, signs: Vec<u8>, left: Vec<f16>, right: Vec<f16>, gain: Option<f32> },
 }
 
 /// A matrix as a file holds it: `rows` outputs, `cols` inputs, the sum of its parts behind its transform.
@@ -50,12 +56,36 @@ pub struct Descriptor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PartDescriptor {
-    Dense { ty: String },
-    Blocks { ty: String },
-    Grid { bits: u8, group: usize },
-    LowRank { rank: usize },
-    Sparse { entries: usize },
-    SignScale { rank: usize },
+    Dense {
+        ty: String,
+    },
+    Blocks {
+        ty: String,
+    },
+    Grid {
+        bits: u8,
+        group: usize,
+    },
+    Bilevel {
+        bits: u8,
+        group: usize,
+        statistic_bits: u8,
+        tile: usize,
+    },
+    Columns {
+        count: usize,
+    },
+    LowRank {
+        rank: usize,
+    },
+    Sparse {
+        entries: usize,
+    },
+    SignScale {
+        rank: usize,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        gain: bool,
+    },
 }
 
 /// A tensor of a part: the end of its name, its type, its shape and its bytes.
@@ -77,8 +107,10 @@ impl StoredMatrix {
 
     /// The weights as f32, the transform undone.
     pub fn dequantize(&self) -> Result<Matrix, Error> {
+        check_parts(&self.parts)?;
         let mut dense = Matrix::zeros(self.rows, self.cols);
-        for part in &self.parts {
+        let (last, first): (Vec<_>, Vec<_>) = self.parts.iter().partition(|part| part.is_columns());
+        for part in first.into_iter().chain(last) {
             part.add_to(&mut dense)?;
         }
         if let Some(transform) = &self.transform {
@@ -136,11 +168,19 @@ impl StoredPart {
                 let groups = grid.groups_per_row();
                 vec![rows * row_bytes(cols, grid.bits), 2 * rows * groups, rows * row_bytes(groups, grid.bits)]
             }
+            StoredPart::Bilevel(grid) => {
+                let groups = grid.groups();
+                let statistics = rows * row_bytes(groups, grid.statistic_bits);
+                vec![rows * row_bytes(cols, grid.bits), statistics, statistics, 8 * grid.statistics.len()]
+            }
+            StoredPart::Columns { columns, values } => vec![index_bytes(cols) * columns.len(), 2 * values.len()],
             StoredPart::LowRank { left, right, .. } => vec![2 * left.len(), 2 * right.len()],
             StoredPart::Sparse { offsets, columns, values } => {
                 vec![4 * offsets.len(), index_bytes(cols) * columns.len(), 2 * values.len()]
             }
-            StoredPart::SignScale { signs, left, right, .. } => vec![signs.len(), 2 * left.len(), 2 * right.len()],
+            StoredPart::SignScale { signs, left, right, gain, .. } => {
+                vec![signs.len(), 2 * left.len(), 2 * right.len(), if gain.is_some() { 4 } else { 0 }]
+            }
         }
     }
 
@@ -149,9 +189,16 @@ impl StoredPart {
             StoredPart::Dense { ty, .. } => PartDescriptor::Dense { ty: ty.name().to_string() },
             StoredPart::Blocks { ty, .. } => PartDescriptor::Blocks { ty: ty.name().to_string() },
             StoredPart::Grid(grid) => PartDescriptor::Grid { bits: grid.bits, group: grid.group },
+            StoredPart::Bilevel(grid) => PartDescriptor::Bilevel {
+                bits: grid.bits,
+                group: grid.group,
+                statistic_bits: grid.statistic_bits,
+                tile: grid.tile,
+            },
+            StoredPart::Columns { columns, .. } => PartDescriptor::Columns { count: columns.len() },
             StoredPart::LowRank { rank, .. } => PartDescriptor::LowRank { rank: *rank },
             StoredPart::Sparse { values, .. } => PartDescriptor::Sparse { entries: values.len() },
-            StoredPart::SignScale { rank, .. } => PartDescriptor::SignScale { rank: *rank },
+            StoredPart::SignScale { rank, gain, .. } => PartDescriptor::SignScale { rank: *rank, gain: gain.is_some() },
         }
     }
 
@@ -175,6 +222,15 @@ impl StoredPart {
                     field("zeros", TensorType::U8, &[rows, row_bytes(groups, grid.bits)], pack(&grid.zeros, groups)),
                 ]
             }
+            StoredPart::Bilevel(grid) => grid.fields(),
+            StoredPart::Columns { columns, values } => {
+                let (ty, bytes) = write_indices(columns, cols);
+                let values = bytemuck::cast_slice(values).to_vec();
+                vec![
+                    field("columns", ty, &[columns.len()], bytes),
+                    field("values", TensorType::F16, &[rows, columns.len()], values),
+                ]
+            }
             StoredPart::LowRank { rank, left, right } => vec![
                 field("left", TensorType::F16, &[rows, *rank], bytemuck::cast_slice(left).to_vec()),
                 field("right", TensorType::F16, &[*rank, cols], bytemuck::cast_slice(right).to_vec()),
@@ -187,11 +243,17 @@ impl StoredPart {
                     field("values", TensorType::F16, &[values.len()], bytemuck::cast_slice(values).to_vec()),
                 ]
             }
-            StoredPart::SignScale { rank, signs, left, right } => vec![
-                field("signs", TensorType::U8, &[rows, cols.div_ceil(8)], signs.clone()),
-                field("left", TensorType::F16, &[rows, *rank], bytemuck::cast_slice(left).to_vec()),
-                field("right", TensorType::F16, &[*rank, cols], bytemuck::cast_slice(right).to_vec()),
-            ],
+            StoredPart::SignScale { rank, signs, left, right, gain } => {
+                [gain.map(|gain| field("gain", TensorType::F32, &[1], gain.to_le_bytes().to_vec()))]
+                    .into_iter()
+                    .flatten()
+                    .chain([
+                        field("signs", TensorType::U8, &[rows, cols.div_ceil(8)], signs.clone()),
+                        field("left", TensorType::F16, &[rows, *rank], bytemuck::cast_slice(left).to_vec()),
+                        field("right", TensorType::F16, &[*rank, cols], bytemuck::cast_slice(right).to_vec()),
+                    ])
+                    .collect()
+            }
         }
     }
 
@@ -212,6 +274,13 @@ impl StoredPart {
                 StoredPart::Blocks { ty, bytes: read("blocks")? }
             }
             PartDescriptor::Grid { bits, group } => read_grid(rows, cols, *bits, *group, &mut read)?,
+            PartDescriptor::Bilevel { bits, group, statistic_bits, tile } => {
+                let numbers = (*bits, *group, *statistic_bits, *tile);
+                StoredPart::Bilevel(Bilevel::read((rows, cols), numbers, &mut read)?)
+            }
+            PartDescriptor::Columns { .. } => {
+                StoredPart::Columns { columns: read_indices(&read("columns")?, cols), values: halves(&read("values")?) }
+            }
             PartDescriptor::LowRank { rank } => {
                 StoredPart::LowRank { rank: *rank, left: halves(&read("left")?), right: halves(&read("right")?) }
             }
@@ -220,8 +289,9 @@ impl StoredPart {
                 columns: read_indices(&read("columns")?, cols),
                 values: halves(&read("values")?),
             },
-            PartDescriptor::SignScale { rank } => StoredPart::SignScale {
+            PartDescriptor::SignScale { rank, gain } => StoredPart::SignScale {
                 rank: *rank,
+                gain: gain.then(|| read("gain").map(|bytes| number(&bytes))).transpose()?,
                 signs: read("signs")?,
                 left: halves(&read("left")?),
                 right: halves(&read("right")?),
@@ -250,6 +320,11 @@ impl StoredPart {
                 length("grid", "scales", grid.scales.len(), groups)?;
                 length("grid", "zeros", grid.zeros.len(), groups)
             }
+            StoredPart::Bilevel(grid) => grid.check(rows, cols),
+            StoredPart::Columns { columns, values } => {
+                length("columns", "values", values.len(), rows * columns.len())?;
+                check_columns(columns, cols)
+            }
             StoredPart::LowRank { rank, left, right } => {
                 length("low_rank", "left", left.len(), rows * rank)?;
                 length("low_rank", "right", right.len(), rank * cols)
@@ -259,7 +334,7 @@ impl StoredPart {
                 length("sparse", "columns", columns.len(), values.len())?;
                 check_sparse(offsets, columns, cols)
             }
-            StoredPart::SignScale { rank, signs, left, right } => {
+            StoredPart::SignScale { rank, signs, left, right, .. } => {
                 length("sign_scale", "signs", signs.len(), rows * cols.div_ceil(8))?;
                 length("sign_scale", "left", left.len(), rows * rank)?;
                 length("sign_scale", "right", right.len(), rank * cols)
@@ -267,9 +342,16 @@ impl StoredPart {
         }
     }
 
+    pub(crate) fn is_columns(&self) -> bool {
+        matches!(self, StoredPart::Columns { .. })
+    }
+
     fn add_to(&self, dense: &mut Matrix) -> Result<(), Error> {
         let (rows, cols) = (dense.rows(), dense.cols());
         self.check(rows, cols)?;
+        if let StoredPart::Columns { columns, .. } = self {
+            (0..rows).for_each(|row| columns.iter().for_each(|&column| dense.row_mut(row)[column as usize] = 0.0));
+        }
         let mut values = vec![0.0; cols];
         for row in 0..rows {
             self.row(row, cols, &mut values)?;
@@ -285,6 +367,12 @@ impl StoredPart {
                 blocks::dequantize(*ty, &bytes[row * length..][..length], out)?;
             }
             StoredPart::Grid(grid) => grid.dequantize_row(row, out),
+            StoredPart::Bilevel(grid) => grid.row(row, out),
+            StoredPart::Columns { columns, values } => {
+                out.fill(0.0);
+                let values = &values[row * columns.len()..][..columns.len()];
+                columns.iter().zip(values).for_each(|(&column, value)| out[column as usize] = value.to_f32());
+            }
             StoredPart::LowRank { rank, left, right } => low_rank_row(&left[row * rank..][..*rank], right, out),
             StoredPart::Sparse { offsets, columns, values } => {
                 out.fill(0.0);
@@ -292,7 +380,7 @@ impl StoredPart {
                     out[columns[entry] as usize] += values[entry].to_f32();
                 }
             }
-            StoredPart::SignScale { rank, signs, left, right } => {
+            StoredPart::SignScale { rank, signs, left, right, .. } => {
                 low_rank_row(&left[row * rank..][..*rank], right, out);
                 let signs = &signs[row * cols.div_ceil(8)..];
                 for (column, value) in out.iter_mut().enumerate() {
@@ -340,6 +428,25 @@ fn read_grid(
     Ok(StoredPart::Grid(GridMatrix { bits, group, rows, cols, codes, scales, zeros }))
 }
 
+/// Whole columns replace what all other parts have there, so only one part can hold them.
+pub(crate) fn check_parts(parts: &[StoredPart]) -> Result<(), Error> {
+    match parts.iter().filter(|part| part.is_columns()).count() {
+        0 | 1 => Ok(()),
+        count => Err(Error::Descriptor {
+            name: "columns".into(),
+            what: format!("{count} parts of columns; one is possible"),
+        }),
+    }
+}
+
+fn check_columns(columns: &[u32], cols: usize) -> Result<(), Error> {
+    let wrong = |(index, &column): (usize, &u32)| column as usize >= cols || index > 0 && columns[index - 1] >= column;
+    match columns.iter().enumerate().find(|entry| wrong(*entry)) {
+        Some((_, &found)) => Err(Error::Column { part: "columns", row: 0, found: found as usize, cols }),
+        None => Ok(()),
+    }
+}
+
 fn check_sparse(offsets: &[u32], columns: &[u32], cols: usize) -> Result<(), Error> {
     let entries = columns.len();
     let mut last = 0;
@@ -362,7 +469,7 @@ fn check_sparse(offsets: &[u32], columns: &[u32], cols: usize) -> Result<(), Err
 }
 
 /// Bytes of a column index: 2 where that is enough.
-fn index_bytes(cols: usize) -> usize {
+pub(crate) fn index_bytes(cols: usize) -> usize {
     if cols <= 1 << 16 { 2 } else { 4 }
 }
 
@@ -380,6 +487,11 @@ fn read_indices(bytes: &[u8], cols: usize) -> Vec<u32> {
     } else {
         words(bytes)
     }
+}
+
+/// The first f32; 0 where there is none.
+fn number(bytes: &[u8]) -> f32 {
+    bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {

@@ -5,7 +5,7 @@ use brevity_formats::TensorType;
 use brevity_formats::blocks;
 use brevity_formats::grid::GridMatrix;
 use brevity_kernels::Matrix;
-use brevity_parts::{Activation, CompressedMatrix, Error, Input, StoredMatrix, StoredPart, Transform};
+use brevity_parts::{Activation, Bilevel, CompressedMatrix, Error, Input, StoredMatrix, StoredPart, Transform};
 use half::f16;
 
 /// A small generator, so that the tests need no dependency.
@@ -73,7 +73,33 @@ fn sparse(noise: &mut Noise, rows: usize, cols: usize) -> StoredPart {
 
 fn sign_scale(noise: &mut Noise, rows: usize, cols: usize, rank: usize) -> StoredPart {
     let signs = (0..rows * cols.div_ceil(8)).map(|_| noise.byte()).collect();
-    StoredPart::SignScale { rank, signs, left: noise.halves(rows * rank), right: noise.halves(rank * cols) }
+    let gain = (rank > 1).then_some(0.25);
+    StoredPart::SignScale { rank, signs, left: noise.halves(rows * rank), right: noise.halves(rank * cols), gain }
+}
+
+fn bilevel(noise: &mut Noise, rows: usize, cols: usize, bits: u8, group: usize) -> StoredPart {
+    let groups = brevity_formats::grid::groups_per_row(cols, group);
+    let mut codes = |count: usize, bits: u8| (0..count).map(|_| noise.byte() & ((1 << bits) - 1)).collect();
+    let (codes, scales, zeros) = (codes(rows * cols, bits), codes(rows * groups, 3), codes(rows * groups, 3));
+    let tile = |_| [0.02, 0.05, 0.3, 1.5].map(f16::from_f32);
+    let statistics = (0..rows.div_ceil(8) * groups).map(tile).collect();
+    StoredPart::Bilevel(Bilevel {
+        bits,
+        group,
+        statistic_bits: 3,
+        tile: 8,
+        rows,
+        cols,
+        codes,
+        scales,
+        zeros,
+        statistics,
+    })
+}
+
+fn columns(noise: &mut Noise, rows: usize, cols: usize) -> StoredPart {
+    let columns: Vec<u32> = (0..cols as u32).filter(|column| column % 11 == 3).collect();
+    StoredPart::Columns { values: noise.halves(rows * columns.len()), columns }
 }
 
 fn every_kind(noise: &mut Noise, rows: usize, cols: usize) -> Vec<StoredPart> {
@@ -83,7 +109,11 @@ fn every_kind(noise: &mut Noise, rows: usize, cols: usize) -> Vec<StoredPart> {
         dense(noise, rows, cols, TensorType::BF16),
         low_rank(noise, rows, cols, 3),
         sparse(noise, rows, cols),
+        sign_scale(noise, rows, cols, 1),
         sign_scale(noise, rows, cols, 2),
+        columns(noise, rows, cols),
+        bilevel(noise, rows, cols, 3, 16),
+        bilevel(noise, rows, cols, 7, 48),
     ];
     for bits in 2..=8 {
         parts.push(grid(noise, rows, cols, bits, 64));
@@ -234,4 +264,46 @@ fn lies_are_refused() {
         CompressedMatrix::pack(stored(1, 6, vec![part], odd)),
         Err(Error::HadamardBlock { block: 3, .. })
     ));
+}
+
+#[test]
+fn descriptors_plan_what_is_written() {
+    let mut noise = Noise(9);
+    for cols in [256, 40] {
+        let matrix = stored(19, cols, every_kind(&mut noise, 19, cols), None);
+        let planned = matrix.descriptor().fields().unwrap();
+        let written = matrix.fields();
+        assert_eq!(planned.len(), written.len());
+        for (plan, field) in planned.iter().zip(&written) {
+            assert_eq!((&plan.name, plan.ty, &plan.shape), (&field.name, field.ty, &field.shape));
+            assert_eq!(plan.bytes(), field.bytes.len() as u64, "{}", plan.name);
+        }
+    }
+}
+
+#[test]
+fn hostile_columns_and_two_level_grids_are_refused() {
+    let values = vec![f16::ONE; 2];
+    for columns in [vec![3, 3], vec![5, 1], vec![0, 40]] {
+        assert!(
+            stored(1, 40, vec![StoredPart::Columns { columns, values: values.clone() }], None).dequantize().is_err()
+        );
+    }
+    let mut noise = Noise(10);
+    let StoredPart::Bilevel(good) = bilevel(&mut noise, 8, 64, 3, 16) else { unreachable!() };
+    for bad in [
+        Bilevel { group: 24, ..good.clone() },
+        Bilevel { group: 0, ..good.clone() },
+        Bilevel { bits: 8, ..good.clone() },
+        Bilevel { tile: 0, ..good.clone() },
+        Bilevel { statistics: Vec::new(), ..good.clone() },
+        Bilevel { scales: vec![0; 3], ..good.clone() },
+        Bilevel { rows: 9, ..good.clone() },
+    ] {
+        assert!(CompressedMatrix::pack(stored(8, 64, vec![StoredPart::Bilevel(bad)], None)).is_err());
+    }
+    let description = r#"{"kind":"bilevel","bits":3,"group":16,"statistic_bits":3,"tile":0}"#;
+    let part: brevity_parts::stored::PartDescriptor = serde_json::from_str(description).unwrap();
+    let descriptor = brevity_parts::stored::Descriptor { shape: (8, 64), transform: None, parts: vec![part] };
+    assert!(StoredMatrix::from_fields(&descriptor, |_| Ok(Vec::new())).is_err());
 }

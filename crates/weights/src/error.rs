@@ -1,7 +1,9 @@
 /// What can go wrong while parameters are shrunk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{text}` is no grid: write int2..int8 with an optional group size (int4:128), or a GGUF type ({types})")]
+    #[error(
+        "`{text}` is no grid: write int2..int8 with an optional group size (int4:128), a GGUF type ({types}), or a sum of parts (spqr:3:16, int8:columns:6, rank:250, stack:8)"
+    )]
     UnknownLevel { text: String, types: String },
     #[error("no method is called `{name}`; there are: {known}")]
     UnknownMethod { name: String, known: String },
@@ -23,4 +25,12 @@ pub enum Error {
     Parts(#[from] brevity_parts::Error),
     #[error("the Hessian is not finite at row {row}, column {column}: the calibration run overflowed")]
     HessianNotFinite { row: usize, column: usize },
+    #[error("the eigenvectors of a {size} × {size} matrix were not found; it is not finite")]
+    NoConvergence { size: usize },
+    #[error(transparent)]
+    Model(#[from] brevity_model::Error),
+    #[error("{method} cannot be folded into this model: {why}")]
+    NoFold { method: &'static str, why: String },
+    #[error("`{text}`: before a `+` stand methods that change the model beforehand ({folds}), and `{name}` is none")]
+    Chain { text: String, name: String, folds: String },
 }

@@ -1,6 +1,6 @@
 //! One way to store a matrix: a GGUF block type, or integer codes with a group size.
 
-use crate::Error;
+use crate::{Error, Sum};
 use brevity_formats::TensorType;
 use brevity_formats::grid::groups_per_row;
 use std::fmt;
@@ -12,6 +12,8 @@ pub enum Level {
     Type(TensorType),
     /// Integer codes of 2–8 bits; one f16 scale and one zero point per `group` weights of a row (0: the whole row).
     Integer { bits: u8, group: usize },
+    /// A sum of parts, which only `--format parts` holds.
+    Sum(Sum),
 }
 
 /// Group size where none is written.
@@ -25,6 +27,9 @@ impl Level {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let unknown = || Error::UnknownLevel { text: text.to_string(), types: writable_names() };
         let lower = text.trim().to_ascii_lowercase();
+        if let Some(sum) = Sum::parse(&lower) {
+            return Ok(Level::Sum(sum));
+        }
         if let Some(rest) = lower.strip_prefix("int") {
             let (bits, group) = rest.split_once(':').unwrap_or((rest, ""));
             let bits = bits.parse().ok().filter(|bits| (2..=8).contains(bits)).ok_or_else(unknown)?;
@@ -48,6 +53,7 @@ impl Level {
                 let packed = |codes: usize| (codes * usize::from(bits)).div_ceil(8);
                 Some((rows * (packed(cols) + 2 * groups + packed(groups))) as u64)
             }
+            Level::Sum(sum) => sum.bytes(rows, cols),
         }
     }
 
@@ -56,13 +62,21 @@ impl Level {
     /// k-quants need multiples of 256: the fallbacks are blocks of 32 with at least as many bits, and 16-bit numbers
     /// where even 32 does not divide the row.
     pub fn fit(self, cols: usize) -> Level {
-        let mut level = self;
+        let mut level = match self {
+            Level::Sum(sum) => sum.fit(cols).map_or(self, Level::Type),
+            level => level,
+        };
         while let Level::Type(ty) = level
             && ty.row_bytes(cols).is_none()
         {
             level = Level::Type(fallback(ty));
         }
         level
+    }
+
+    /// Whether it is plain numbers: no grid, no parts.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Level::Type(ty) if !ty.is_quantized())
     }
 
     /// Whether any bits are lost when a tensor of type `source` is stored so.
@@ -95,6 +109,7 @@ impl fmt::Display for Level {
             Level::Type(ty) => f.write_str(ty.name()),
             Level::Integer { bits, group: 0 } => write!(f, "int{bits}:row"),
             Level::Integer { bits, group } => write!(f, "int{bits}:{group}"),
+            Level::Sum(sum) => sum.fmt(f),
         }
     }
 }
@@ -105,11 +120,36 @@ mod tests {
 
     #[test]
     fn levels_are_read_and_printed() {
-        for text in ["int3:128", "int8:row", "q4_k", "iq4_nl", "bf16"] {
+        for text in [
+            "int3:128",
+            "int8:row",
+            "q4_k",
+            "iq4_nl",
+            "bf16",
+            "spqr:3:16:100",
+            "int8:columns:6",
+            "rank:250",
+            "stack:4:16",
+            "stack:8",
+        ] {
             assert_eq!(Level::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Level::parse("INT4").unwrap(), Level::Integer { bits: 4, group: 128 });
-        for wrong in ["int1", "int9:64", "int4:7", "int4:", "q9_k", "iq2_xxs", "", "int4:-1"] {
+        for wrong in [
+            "int1",
+            "int9:64",
+            "int4:7",
+            "int4:",
+            "q9_k",
+            "iq2_xxs",
+            "",
+            "int4:-1",
+            "spqr:3:17",
+            "spqr:9:16",
+            "rank:0",
+            "stack:0",
+            "int8:columns:x",
+        ] {
             assert!(Level::parse(wrong).is_err() || wrong == "int4:", "{wrong}");
         }
         assert!(Level::parse("q9").unwrap_err().to_string().contains("q4_k"));

@@ -32,6 +32,20 @@ impl Statistics {
         }
     }
 
+    /// The Hessian, or a diagonal one of the second moments, or the identity; checked against the matrix.
+    ///
+    /// # Errors
+    /// If there is one of another number of columns, or second moments are not finite.
+    pub fn hessian_or_diagonal(&self, cols: usize) -> Result<Arc<Hessian>, Error> {
+        if let (Some(_), Some(hessian)) = (self.hessian(cols)?, &self.hessian) {
+            return Ok(Arc::clone(hessian));
+        }
+        let moments = self.importance(cols)?;
+        let mut matrix = Matrix::zeros(cols, cols);
+        (0..cols).for_each(|col| matrix.row_mut(col)[col] = moments.map_or(1.0, |moments| moments[col]));
+        Ok(Arc::new(Hessian::new(matrix, self.tokens)?))
+    }
+
     /// The second moments, if there are any; checked against the matrix.
     ///
     /// # Errors

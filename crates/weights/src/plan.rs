@@ -96,7 +96,7 @@ pub fn uniform(slots: &[Slot], level: Level, rules: &Rules) -> Vec<Level> {
     let choose = |slot: &Slot| {
         rules.fixed(slot).unwrap_or_else(|| match (slot.part, level) {
             (Part::Linear, _) => level.fit(slot.cols),
-            (_, Level::Integer { .. }) if !rules.quantize_embedding => slot.sixteen_bit(),
+            (_, Level::Integer { .. } | Level::Sum(_)) if !rules.quantize_embedding => slot.sixteen_bit(),
             (_, Level::Type(ty)) if !rules.pure && ty.bits_per_weight() < 6.5 => {
                 Level::Type(TensorType::Q6K).fit(slot.cols)
             }

@@ -31,8 +31,19 @@ fn levels() -> Vec<Level> {
     let types = TensorType::all().filter(|ty| ty.writable() && ty.ggml_id().is_some()).map(Level::Type);
     let groups = [0, 32, 64, 128];
     let integers = (2..=8).flat_map(|bits| groups.map(|group| Level::Integer { bits, group }));
-    types.chain(integers).collect()
+    let sums = SUMS.iter().flat_map(|family| family.iter().map(|text| Level::parse(text).unwrap()));
+    types.chain(integers).chain(sums).collect()
 }
+
+/// Sums of parts, each line of one method with more and more bytes.
+const SUMS: [&[&str]; 6] = [
+    &["spqr:2:16:100", "spqr:3:16:100", "spqr:4:16:100", "spqr:6:16:100"],
+    &["spqr:3:16:0", "spqr:3:16:50", "spqr:3:16:100", "spqr:3:16:400"],
+    &["spqr:3:64:100", "spqr:3:32:100", "spqr:3:16:100"],
+    &["int8:columns:0", "int8:columns:6", "int8:columns:100", "int8:columns:1000"],
+    &["rank:100", "rank:250", "rank:500", "rank:1000"],
+    &["stack:1:4", "stack:2:4", "stack:3:4", "stack:5:4", "stack:8:4"],
+];
 
 fn each(check: impl Fn(&'static dyn WeightMethod, Level)) {
     for method in registry::methods() {
@@ -118,8 +129,10 @@ fn counted_bits_are_written_bytes_and_what_the_level_says() {
         assert_eq!((stored.rows, stored.cols), (24, COLS));
         let written: usize = stored.fields().iter().map(|field| field.bytes.len()).sum();
         assert_eq!(stored.bits(), 8 * written as u64, "{level}");
-        if stored.parts.len() == 1 && stored.transform.is_none() {
-            assert_eq!(Some(written as u64), level.bytes(24, COLS), "{level}");
+        assert!(stored.transform.is_none());
+        assert_eq!(Some(written as u64), level.bytes(24, COLS), "{level}");
+        if let Level::Sum(sum) = level {
+            assert_eq!(sum.descriptor(24, COLS), stored.descriptor(), "{level}");
         }
     });
 }
@@ -147,12 +160,13 @@ fn what_is_stored_multiplies_like_what_it_stands_for() {
 fn more_bits_of_one_family_lose_less() {
     use TensorType::*;
     let w = weights(32, COLS, 4);
-    let families = [
+    let mut families = vec![
         vec![Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0, F16].into_iter().map(Level::Type).collect::<Vec<_>>(),
         vec![Q4_0, Q5_0, Q8_0].into_iter().map(Level::Type).collect(),
         (2..=8).map(|bits| Level::Integer { bits, group: 64 }).collect(),
         [0, 128, 64, 32].map(|group| Level::Integer { bits: 4, group }).to_vec(),
     ];
+    families.extend(SUMS.map(|family| family.iter().map(|text| Level::parse(text).unwrap()).collect()));
     for method in registry::methods() {
         for family in &families {
             let mut last = f64::INFINITY;

@@ -19,7 +19,7 @@ const DEFAULT_WINDOW: usize = 512;
 /// Runs the command.
 pub fn run(args: EvalArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
-    let source = open::open(args.model.as_deref(), show)?;
+    let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
     if !args.tasks.is_empty() {
         return run_tasks(&args, &source, global, show);
     }

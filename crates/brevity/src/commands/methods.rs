@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: MethodsArgs, global: &Global) -> Result<()> {
-    let all: Vec<&MethodCard> = registry::methods().iter().map(|method| method.card()).collect();
+    let all: Vec<&MethodCard> = registry::cards();
     let wanted = |card: &&MethodCard| args.room.as_deref().is_none_or(|room| card.room == room);
     let cards: Vec<&MethodCard> = all.iter().copied().filter(wanted).collect();
     if cards.is_empty() {

@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Runs the command.
 pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
-    let source = open::open(args.model.as_deref(), show)?;
+    let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
     let context = context(&args, &source)?;
     let mut generator =

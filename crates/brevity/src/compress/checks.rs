@@ -59,7 +59,7 @@ pub fn rules(rules: &Rules, source: &ModelSource, kind: Kind) -> Result<()> {
         bail!("--output-tensor-type: this model's head is its token embedding\n  next: say --token-embedding-type");
     }
     let all = rules.overrides.iter().map(|(_, level)| level).chain(&rules.output).chain(&rules.token_embedding);
-    match all.into_iter().find(|level| matches!(level, Level::Integer { .. })) {
+    match all.into_iter().find(|level| !matches!(level, Level::Type(_))) {
         Some(level) if kind == Kind::File => {
             bail!("{level} for single tensors: GGUF has no such type\n  next: name a GGUF type (q4_k, q8_0, ...)")
         }

@@ -299,7 +299,7 @@ impl Job {
 
     /// Whether a directory is written, not a GGUF file.
     fn is_directory(&self) -> bool {
-        self.format.is_some() || matches!(self.goal, Goal::Grid(Level::Integer { .. }))
+        self.format.is_some() || matches!(self.goal, Goal::Grid(Level::Integer { .. } | Level::Sum(_)))
     }
 
     fn directory_format(&self, source: &ModelSource, plan: &Plan) -> Result<Option<DirectoryFormat>> {

@@ -224,7 +224,7 @@ pub fn tensor_plan(name: &str, rows: usize, cols: usize, level: Level) -> Tensor
     let shape = if cols == 1 { vec![rows] } else { vec![cols, rows] };
     let ty = match level {
         Level::Type(ty) => ty,
-        Level::Integer { .. } => brevity_formats::TensorType::F16,
+        Level::Integer { .. } | Level::Sum(_) => brevity_formats::TensorType::F16,
     };
     TensorPlan { name: name.to_string(), shape, ty }
 }

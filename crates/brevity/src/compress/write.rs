@@ -127,6 +127,7 @@ fn blocks_of(stored: StoredMatrix, level: Level) -> Result<Vec<u8>> {
 /// another one.
 pub fn fingerprint(source: &ModelSource, method: &dyn WeightMethod) -> String {
     let mut text = format!("brevity {} {} {}", env!("CARGO_PKG_VERSION"), method.card().name, source.label());
+    let _ = write!(text, " {:?}", source.fold_digest());
     let path = Path::new(source.label());
     let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),

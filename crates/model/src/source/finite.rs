@@ -100,7 +100,8 @@ fn is_finite(part: &StoredPart) -> bool {
         StoredPart::LowRank { left, right, .. } | StoredPart::SignScale { left, right, .. } => {
             halves(left) && halves(right)
         }
-        StoredPart::Sparse { values, .. } => halves(values),
+        StoredPart::Sparse { values, .. } | StoredPart::Columns { values, .. } => halves(values),
+        StoredPart::Bilevel(grid) => grid.statistics.iter().all(|tile| halves(tile)),
     }
 }
 

@@ -8,6 +8,7 @@ use brevity_formats::TensorType;
 use brevity_formats::safetensors::{Checkpoint, Header, TensorInfo};
 
 use super::packed::Scheme;
+use super::stack;
 use super::tensor::{Found, Layout, Store};
 use super::{ModelSource, Parts, SourceKind, TensorEntry, bytes};
 use brevity_parts::StoredMatrix;
@@ -74,7 +75,8 @@ impl Store for MemoryStore {
     }
 }
 
-pub fn open(path: &Path) -> Result<ModelSource> {
+/// Opens a directory; of a model in blocks, as many as `limit` bytes hold.
+pub fn open(path: &Path, limit: Option<u64>) -> Result<ModelSource> {
     let not_a_model = |reason: &str| Error::NotAModel { path: path.to_owned(), reason: reason.to_owned() };
     let config_path = path.join("config.json");
     let config_json =
@@ -84,8 +86,14 @@ pub fn open(path: &Path) -> Result<ModelSource> {
     if let Some(text) = bytes::read_if_there(&generation)? {
         config.add_generation_config(&generation.display().to_string(), &text)?;
     }
-    let scheme = Scheme::read(path, &config_json)?;
+    let mut scheme = Scheme::read(path, &config_json)?;
     let files = Checkpoint::open(path)?;
+    if let Some(limit) = limit {
+        match &mut scheme {
+            Some(Scheme::Brevity(matrices)) => stack::keep(&files, matrices, limit)?,
+            _ => return Err(Error::NoBlocks { path: path.to_owned() }),
+        }
+    }
     let mut found = found(&config, files.tensors());
     if let Some(scheme) = &scheme {
         find_packed(&config, scheme, &files, &mut found);

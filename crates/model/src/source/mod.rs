@@ -18,6 +18,7 @@ mod gguf;
 mod hf;
 mod llama2c;
 mod packed;
+mod stack;
 mod tensor;
 
 use std::collections::HashMap;
@@ -87,7 +88,7 @@ impl ModelSource {
         let path = path.as_ref();
         let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
         if metadata.is_dir() {
-            return hf::open(path);
+            return hf::open(path, None);
         }
         let not_a_model = |reason: &str| Error::NotAModel { path: path.to_owned(), reason: reason.to_owned() };
         if bytes::starts_with(path, b"GGUF")? {
@@ -100,6 +101,20 @@ impl ModelSource {
             }
             Some("bin") => llama2c::open(path),
             _ => Err(not_a_model("its name ends in none of .gguf, .bin, and its contents are not GGUF")),
+        }
+    }
+
+    /// Opens as much of a model in blocks (a directory that `compress --method bitstack` wrote) as `bytes` of weights
+    /// hold: the blocks that take off most loss per byte. Nothing else is read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and if the model is not in blocks or even its smallest form is larger.
+    pub fn open_within(path: impl AsRef<Path>, bytes: u64) -> Result<Self> {
+        let path = path.as_ref();
+        let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
+        match metadata.is_dir() {
+            true => hf::open(path, Some(bytes)),
+            false => Err(Error::NoBlocks { path: path.to_owned() }),
         }
     }
 

@@ -88,14 +88,15 @@ impl Scheme {
             }
             Self::Brevity(matrices) => matrices.get(name)?.shape,
         };
-        let prefix = if matches!(self, Self::Brevity(_)) { format!("{name}.") } else { stem.to_owned() };
-        let field = |tensor: &str| tensor.strip_prefix(&prefix).is_some_and(|field| field != "bias");
-        let bytes: u64 = files.tensors().iter().filter(|tensor| field(&tensor.name)).map(|tensor| tensor.bytes).sum();
-        let transform = match self {
-            Self::Brevity(matrices) => matrices.get(name)?.transform.as_ref().map_or(0, Transform::bits),
-            _ => 0,
-        };
-        Some(Packed { name: self.type_name(name), rows, cols, bytes: bytes + transform.div_ceil(8) })
+        if let Self::Brevity(matrices) = self {
+            let descriptor = matrices.get(name)?;
+            let bytes = descriptor.fields().ok()?.iter().map(brevity_parts::FieldPlan::bytes).sum::<u64>();
+            let transform = descriptor.transform.as_ref().map_or(0, Transform::bits);
+            return Some(Packed { name: self.type_name(name), rows, cols, bytes: bytes + transform.div_ceil(8) });
+        }
+        let field = |tensor: &str| tensor.strip_prefix(stem).is_some_and(|field| field != "bias");
+        let bytes = files.tensors().iter().filter(|tensor| field(&tensor.name)).map(|tensor| tensor.bytes).sum();
+        Some(Packed { name: self.type_name(name), rows, cols, bytes })
     }
 
     fn type_name(&self, name: &str) -> String {
@@ -105,7 +106,15 @@ impl Scheme {
             Self::CompressedTensors(config) => integers_name(config.bits, config.group),
             Self::Brevity(matrices) => {
                 let parts = matrices.get(name).map_or(&[][..], |descriptor| &descriptor.parts);
-                parts.iter().map(part_name).collect::<Vec<_>>().join(" + ")
+                let mut names: Vec<(String, usize)> = Vec::new();
+                for name in parts.iter().map(part_name) {
+                    match names.last_mut() {
+                        Some((last, count)) if *last == name => *count += 1,
+                        _ => names.push((name, 1)),
+                    }
+                }
+                let counted = |(name, count)| if count > 1 { format!("{count}×{name}") } else { name };
+                names.into_iter().map(counted).collect::<Vec<_>>().join(" + ")
             }
         }
     }
@@ -206,9 +215,11 @@ fn part_name(part: &PartDescriptor) -> String {
     match part {
         PartDescriptor::Dense { ty } | PartDescriptor::Blocks { ty } => ty.clone(),
         PartDescriptor::Grid { bits, group } => integers_name(*bits, *group),
+        PartDescriptor::Bilevel { bits, group, .. } => format!("bilevel{bits}:{group}"),
+        PartDescriptor::Columns { count } => format!("columns:{count}"),
         PartDescriptor::LowRank { rank } => format!("low_rank:{rank}"),
         PartDescriptor::Sparse { entries } => format!("sparse:{entries}"),
-        PartDescriptor::SignScale { rank } => format!("sign_scale:{rank}"),
+        PartDescriptor::SignScale { rank, .. } => format!("sign_scale:{rank}"),
     }
 }
 

@@ -102,6 +102,11 @@ impl Feedback {
         &self.weights
     }
 
+    /// λ, in units of the mean diagonal.
+    pub(crate) fn damping(&self) -> f32 {
+        self.damping
+    }
+
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }
@@ -130,11 +135,19 @@ impl Feedback {
         }
     }
 
-    /// `e·H·eᵀ` of each row (in units of the mean diagonal, λ taken off again); `errors` is rows × places, in the order.
-    pub(crate) fn norms(&self, errors: &Matrix) -> Vec<f64> {
-        let mut sums = vec![0.0f64; errors.rows()];
+    /// Whether `e·H·eᵀ` of each row (in units of the mean diagonal, λ taken off again) is at least its limit; `errors` is
+    /// rows × places, in the order.
+    ///
+    /// The norm is a sum of squares over places less what λ adds, which is known beforehand: as soon as every row's sum
+    /// is past its limit the rest need not be computed.
+    pub(crate) fn reach(&self, errors: &Matrix, limits: &[f64]) -> Vec<bool> {
+        let square = |row| errors.row(row).iter().map(|e| f64::from(*e) * f64::from(*e)).sum::<f64>();
+        let mut sums: Vec<f64> = (0..errors.rows()).map(|row| -f64::from(self.damping) * square(row)).collect();
         let mut corrected = Matrix::default();
         for (index, block) in self.blocks.iter().enumerate() {
+            if sums.iter().zip(limits).all(|(sum, limit)| sum >= limit) {
+                break;
+            }
             let places = block.places.clone();
             corrected.reshape(errors.rows(), places.len());
             for row in 0..errors.rows() {
@@ -144,13 +157,12 @@ impl Feedback {
             for (row, sum) in sums.iter_mut().enumerate() {
                 let corrected = corrected.row_mut(row);
                 for (at, place) in places.clone().enumerate() {
-                    let error = errors.row(row)[place];
-                    self.add_inner(index, at, error, corrected);
-                    *sum += self.cost(place, corrected[at], error);
+                    self.add_inner(index, at, errors.row(row)[place], corrected);
+                    *sum += self.cost(place, corrected[at], 0.0);
                 }
             }
         }
-        sums
+        sums.iter().zip(limits).map(|(sum, limit)| sum >= limit).collect()
     }
 
     /// What one place adds to the norm: the corrected error counts, λ's share of the error does not.
@@ -171,11 +183,11 @@ pub(crate) fn mean_diagonal(hessian: &Hessian) -> f64 {
 /// The lower triangle of the reversed matrix, column-major; false if a diagonal entry is not positive.
 fn fill(values: &mut [f32], hessian: &Hessian, order: &[usize], mean: f64, damping: f32) -> bool {
     let size = order.len();
-    let scale = (1.0 / mean) as f32;
+    let scale = 1.0 / mean;
     for (column, values) in values.chunks_exact_mut(size).enumerate() {
         let row = hessian.matrix().row(order[size - 1 - column]);
         for (value, &other) in values.iter_mut().zip(order.iter().rev()).skip(column) {
-            *value = row[other] * scale;
+            *value = (f64::from(row[other]) * scale) as f32;
         }
         values[column] += damping;
     }

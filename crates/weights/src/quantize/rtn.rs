@@ -48,6 +48,7 @@ impl WeightMethod for RoundToNearest {
         match level {
             Level::Type(ty) => ty.writable(),
             Level::Integer { bits, .. } => (2..=8).contains(&bits),
+            Level::Sum(_) => false,
         }
     }
 
@@ -59,6 +60,7 @@ impl WeightMethod for RoundToNearest {
         let (rows, cols) = (w.rows(), w.cols());
         let part = match level {
             Level::Integer { bits, group } => StoredPart::Grid(round_to_grid(w, bits, group)?),
+            Level::Sum(_) => return Err(Error::DoesNotFit { level: level.to_string(), cols }),
             Level::Type(ty) => {
                 let bytes = round_to_blocks(w, ty)?;
                 if ty.is_quantized() { StoredPart::Blocks { ty, bytes } } else { StoredPart::Dense { ty, bytes } }

@@ -27,6 +27,7 @@ impl Unit {
                 Unit::Grid { scales: fitted.scales, zeros: fitted.zeros, top }
             }
             Level::Type(ty) => Unit::Blocks { frames: Frames::fit(ty, values, Some(importance))?, length },
+            Level::Sum(_) => return Err(Error::DoesNotFit { level: level.to_string(), cols: length }),
         })
     }
 
@@ -48,7 +49,7 @@ impl Unit {
 /// How a level cuts a row of `cols` weights into units: every unit's columns.
 pub(crate) fn units(level: Level, cols: usize) -> Vec<Range<usize>> {
     let length = match level {
-        Level::Integer { group: 0, .. } => cols,
+        Level::Integer { group: 0, .. } | Level::Sum(_) => cols,
         Level::Integer { group, .. } => group,
         Level::Type(ty) => ty.block(),
     };
@@ -68,6 +69,7 @@ impl Rows {
         let (rows, spans) = (codes.len() / cols.max(1), self::units(level, cols));
         let ty = match level {
             Level::Type(ty) => ty,
+            Level::Sum(_) => return Err(Error::DoesNotFit { level: level.to_string(), cols }),
             Level::Integer { bits, group } => {
                 let (mut scales, mut zeros) = (Vec::new(), Vec::new());
                 for row in 0..rows {

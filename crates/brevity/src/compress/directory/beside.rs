@@ -6,6 +6,7 @@ use crate::embedded;
 use anyhow::{Context, Result, bail};
 use brevity_formats::TensorType;
 use brevity_formats::atomic::AtomicFile;
+use brevity_formats::awq;
 use brevity_formats::compressed_tensors::PackedConfig;
 use brevity_formats::gguf::{GgufWriter, Metadata};
 use brevity_formats::gptq::{GptqConfig, Version};
@@ -122,6 +123,10 @@ fn config(source: &ModelSource) -> Result<Map<String, Value>> {
         _ => export::hf_config(source.config())?,
     };
     let Value::Object(mut config) = json else { bail!("config.json holds no object") };
+    if source.fold_digest().is_some() {
+        // Folds may have given the head weights of its own.
+        config.insert("tie_word_embeddings".into(), source.config().tied.into());
+    }
     config.shift_remove("quantization_config");
     config.shift_remove("compression_config");
     Ok(config)
@@ -156,7 +161,7 @@ fn quantization(items: &[Item], format: DirectoryFormat) -> Option<Value> {
     let left: Vec<&str> = left.map(|item| item.name.strip_suffix(".weight").unwrap_or(&item.name)).collect();
     let (bits, group) = match first.planned.level {
         Level::Integer { bits, group } => (bits, group),
-        Level::Type(_) => (0, 0),
+        Level::Type(_) | Level::Sum(_) => (0, 0),
     };
     Some(match format {
         DirectoryFormat::Gptq => {
@@ -171,6 +176,7 @@ fn quantization(items: &[Item], format: DirectoryFormat) -> Option<Value> {
             }
             json
         }
+        DirectoryFormat::Awq => awq::config(group, &left),
         DirectoryFormat::CompressedTensors => {
             let mut ignore: Vec<String> = left.iter().map(|name| (*name).to_string()).collect();
             // A tied head is a module of its own to other readers.

@@ -2,12 +2,13 @@
 
 use super::format::DirectoryFormat;
 use super::layout::{Item, Layout};
+use crate::compress::sensitivity::Sensitivities;
 use crate::compress::write::Writing;
 use crate::stop;
 use anyhow::{Context, Result, bail};
 use brevity_formats::grid::{self, GridMatrix, Symmetry};
 use brevity_formats::safetensors::SafetensorsWriter;
-use brevity_formats::{TensorType, blocks, compressed_tensors, gptq};
+use brevity_formats::{TensorType, awq, blocks, compressed_tensors, gptq};
 use brevity_kernels::Matrix;
 use brevity_model::export::{unpermute_rows, unpermuted_heads};
 use brevity_parts::{StoredMatrix, StoredPart};
@@ -33,7 +34,13 @@ pub fn write(writing: &Writing, item: &Item, skip: usize, out: &mut SafetensorsW
             }
             Ok(())
         }
-        _ => bail!("{}: an integer grid is no plain number", item.name),
+        (Layout::Quantized(DirectoryFormat::Parts), Level::Sum(_)) => {
+            for (tensor, bytes) in item.tensors.iter().zip(weight.sum()?).skip(skip) {
+                out.write(&tensor.name, &bytes)?;
+            }
+            Ok(())
+        }
+        _ => bail!("{}: {} has no form here", item.name, item.planned.level),
     }
 }
 
@@ -155,6 +162,21 @@ impl<'a, 'm> Weight<'a, 'm> {
         whole.with_context(|| format!("{} has no rows", self.item.name))
     }
 
+    /// The fields of a sum of parts, as the descriptor planned them.
+    fn sum(&self) -> Result<Vec<Vec<u8>>> {
+        let values = self.values(0..self.item.planned.entry.rows)?;
+        let mut stored = self.writing.method.compress(&values, &Statistics::default(), self.item.planned.level)?;
+        for part in &mut stored.parts {
+            if let StoredPart::SignScale { gain: Some(gain), .. } = part {
+                *gain *= Sensitivities::typical().of(self.item.planned.entry.role) as f32;
+            }
+        }
+        if Some(stored.descriptor()) != self.item.descriptor() {
+            bail!("{}: stored in other parts than planned", self.item.name);
+        }
+        Ok(stored.fields().into_iter().map(|field| field.bytes).collect())
+    }
+
     fn compress(&self, values: &Matrix) -> Result<StoredPart> {
         self.single(self.writing.method.compress(values, &Statistics::default(), self.item.planned.level)?)
     }
@@ -233,6 +255,10 @@ fn encode(grid: GridMatrix, format: DirectoryFormat) -> Result<Vec<Vec<u8>>> {
         DirectoryFormat::Gptq => {
             let packed = gptq::pack(&grid, gptq::Version::V1)?;
             vec![words(&packed.qweight), words(&packed.qzeros), halves(&packed.scales), words(&packed.g_idx)]
+        }
+        DirectoryFormat::Awq => {
+            let packed = awq::pack(&grid)?;
+            vec![words(&packed.qweight), words(&packed.qzeros), halves(&packed.scales)]
         }
         DirectoryFormat::CompressedTensors => {
             let packed = compressed_tensors::pack(&grid, false)?;

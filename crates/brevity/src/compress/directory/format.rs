@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 pub enum DirectoryFormat {
     /// GPTQ, version 1.
     Gptq,
+    /// AWQ, GEMM layout.
+    Awq,
     /// compressed-tensors, pack-quantized.
     CompressedTensors,
     /// Brevity's own sums of parts.
@@ -23,12 +25,13 @@ use DirectoryFormat::*;
 
 impl DirectoryFormat {
     /// Every format, the one that most programs read first.
-    pub const ALL: [Self; 3] = [Gptq, CompressedTensors, Parts];
+    pub const ALL: [Self; 4] = [Gptq, Awq, CompressedTensors, Parts];
 
     /// The name that `--format` takes.
     pub fn name(self) -> &'static str {
         match self {
             Gptq => "gptq",
+            Awq => "awq",
             CompressedTensors => "compressed-tensors",
             Parts => "parts",
         }
@@ -40,21 +43,25 @@ impl DirectoryFormat {
     /// If there is no such format, or it cannot hold what the goal asks for; the message lists those that can.
     pub fn parse(text: &str, goal: Goal) -> Result<Option<Self>> {
         let integers = matches!(goal, Goal::Grid(Level::Integer { .. }));
+        let sum = matches!(goal, Goal::Grid(Level::Sum(_)));
         let format = Self::ALL.into_iter().find(|format| format.name() == text);
         match (text, format) {
             ("gguf", _) if integers => bail!(
                 "--format gguf: GGUF has no integer grids\n  next: take a grid of its own (--grid q4_k), or --format gptq, \
-                 compressed-tensors or parts"
+                 awq, compressed-tensors or parts"
             ),
-            ("gguf", _) => Ok(None),
             (_, Some(Parts)) => Ok(Some(Parts)),
+            ("gguf" | "gptq" | "compressed-tensors", _) if sum => {
+                bail!("--format {text}: {goal} is a sum of parts, which no other program reads\n  next: --format parts")
+            }
+            ("gguf", _) => Ok(None),
             (_, Some(format)) if !integers => bail!(
                 "--format {}: this format holds one integer grid, and {goal} is met with GGUF's types\n  next: --grid \
                  int4:128, or --format gguf or parts",
                 format.name()
             ),
             (_, Some(format)) => Ok(Some(format)),
-            _ => bail!("--format {text}: gguf, gptq, compressed-tensors and parts are possible"),
+            _ => bail!("--format {text}: gguf, gptq, awq, compressed-tensors and parts are possible"),
         }
     }
 
@@ -89,7 +96,7 @@ impl DirectoryFormat {
             let found = levels.into_iter().collect::<Vec<_>>().join(", ");
             return Some(format!("it holds one integer grid for all tensors, and the plan has {found}"));
         }
-        if self == CompressedTensors && architecture == Architecture::Gpt2 {
+        if matches!(self, Awq | CompressedTensors) && architecture == Architecture::Gpt2 {
             return Some("its readers know no GPT-2 (whose linears are Conv1D)".into());
         }
         quantized(plan).find_map(|tensor| self.tensor_refusal(tensor))
@@ -100,7 +107,11 @@ impl DirectoryFormat {
         let Level::Integer { bits, group } = tensor.level else {
             return Some(format!("it holds integer grids, not {}", tensor.level));
         };
-        let widths: &[u8] = if self == Gptq { &[2, 3, 4, 8] } else { &[4, 8] };
+        let widths: &[u8] = match self {
+            Gptq => &[2, 3, 4, 8],
+            Awq => &[4],
+            _ => &[4, 8],
+        };
         if !widths.contains(&bits) {
             return Some(format!("it has no codes of {bits} bits, only of {widths:?}"));
         }
@@ -112,7 +123,8 @@ impl DirectoryFormat {
             Gptq if rows % 32 != 0 || cols % 32 != 0 => {
                 Some(format!("{} is {rows}×{cols}, and its readers need multiples of 32", entry.name))
             }
-            CompressedTensors if group > 0 && cols % group != 0 => {
+            Awq if rows % 8 != 0 => Some(format!("{} has {rows} outputs, and it packs eight in a word", entry.name)),
+            Awq | CompressedTensors if group > 0 && cols % group != 0 => {
                 Some(format!("{} has rows of {cols} weights, which groups of {group} do not divide", entry.name))
             }
             _ => None,

@@ -7,6 +7,7 @@ use brevity_formats::TensorType;
 use brevity_formats::grid::groups_per_row;
 use brevity_formats::safetensors::TensorPlan;
 use brevity_model::Architecture;
+use brevity_parts::FieldPlan;
 use brevity_parts::stored::{Descriptor, PartDescriptor};
 use brevity_weights::Level;
 
@@ -60,6 +61,9 @@ impl<'a> Item<'a> {
 
     /// What `brevity.json` says of it, when it is stored in parts.
     pub fn descriptor(&self) -> Option<Descriptor> {
+        if let (Layout::Quantized(DirectoryFormat::Parts), Level::Sum(sum)) = (self.layout, self.planned.level) {
+            return Some(sum.descriptor(self.planned.entry.rows, self.planned.entry.cols));
+        }
         let part = match (self.layout, self.planned.level) {
             (Layout::Quantized(DirectoryFormat::Parts), Level::Integer { bits, group }) => {
                 PartDescriptor::Grid { bits, group }
@@ -79,13 +83,18 @@ fn tensors(planned: &Planned, name: &str, layout: Layout) -> Result<Vec<TensorPl
     let tensor = |name: String, ty, shape: &[usize]| TensorPlan { name, shape: shape.to_vec(), ty };
     let format = match (layout, planned.level) {
         (Layout::Quantized(format), _) => format,
-        (_, Level::Integer { .. }) => bail!("{name}: an integer grid is no plain number"),
+        (_, Level::Integer { .. } | Level::Sum(_)) => bail!("{name}: {} is no plain number", planned.level),
         (Layout::Transposed, Level::Type(ty)) => return Ok(vec![tensor(name.into(), ty, &[cols, rows])]),
         (_, Level::Type(ty)) if planned.entry.vector => return Ok(vec![tensor(name.into(), ty, &[rows])]),
         (_, Level::Type(ty)) => return Ok(vec![tensor(name.into(), ty, &[rows, cols])]),
     };
     let (bits, group) = match planned.level {
         Level::Integer { bits, group } => (usize::from(bits), group),
+        Level::Sum(sum) => {
+            let fields = sum.descriptor(rows, cols).fields()?;
+            let tensor = |field: FieldPlan| tensor(format!("{name}.{}", field.name), field.ty, &field.shape);
+            return Ok(fields.into_iter().map(tensor).collect());
+        }
         Level::Type(ty) => {
             let row = ty.row_bytes(cols).with_context(|| format!("{name}: rows of {cols} weights as {}", ty.name()))?;
             return Ok(vec![tensor(format!("{name}.0.blocks"), TensorType::U8, &[rows, row])]);
@@ -103,6 +112,11 @@ fn tensors(planned: &Planned, name: &str, layout: Layout) -> Result<Vec<TensorPl
             field("qzeros", I32, [groups, words(rows)]),
             field("scales", F16, [groups, rows]),
             tensor(format!("{stem}g_idx"), I32, &[cols]),
+        ],
+        DirectoryFormat::Awq => vec![
+            field("qweight", I32, [cols, words(rows)]),
+            field("qzeros", I32, [groups, words(rows)]),
+            field("scales", F16, [groups, rows]),
         ],
         DirectoryFormat::CompressedTensors => vec![
             field("weight_packed", I32, [rows, words(cols)]),

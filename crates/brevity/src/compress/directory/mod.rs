@@ -84,7 +84,8 @@ pub fn write(writing: &Writing, plan: &Plan, format: DirectoryFormat) -> Result<
     // The levels too: two block types of one size would look alike in the plan of tensors.
     let levels: Vec<String> = plan.tensors.iter().map(|tensor| tensor.level.to_string()).collect();
     let levels = blake3::hash(levels.join(" ").as_bytes()).to_hex();
-    let fingerprint = format!("{} {} {method} {} {levels}", source.label(), source.file_bytes(), format.name());
+    let (label, bytes, folds) = (source.label(), source.file_bytes(), source.fold_digest());
+    let fingerprint = format!("{label} {bytes} {folds:?} {method} {} {levels}", format.name());
     let directory = AtomicDirectory::resume(writing.path, &fingerprint, writing.force)?;
     let metadata = [("format".to_string(), "pt".to_string())];
     let mut writer = SafetensorsWriter::resume_sharded(directory.path(), &metadata, &tensors, SHARD, &fingerprint)?;
