@@ -81,7 +81,7 @@ pub struct CompressArgs {
     /// One grid everywhere: int2..int8 with an optional group size (int4:128), or a GGUF type (q4_k, iq4_nl, ...)
     #[arg(long, value_name = "GRID", group = "goal")]
     pub grid: Option<String>,
-    /// The method (`brevity methods` lists them)
+    /// The method (`brevity methods` lists them), behind any folds: gptq, awq, rotation+gptq
     #[arg(long, default_value = "rtn")]
     pub method: String,
     /// Format: gguf, gptq, awq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
@@ -135,6 +135,13 @@ pub struct CompressArgs {
     /// Overwrite the output
     #[arg(short, long)]
     pub force: bool,
+}
+
+impl CompressArgs {
+    /// Whether a budget or a grid is named.
+    pub fn has_goal(&self) -> bool {
+        self.bits.is_some() || self.size.is_some() || self.ratio.is_some() || self.grid.is_some()
+    }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,6 +338,12 @@ pub struct BenchSpeedArgs {
 pub struct BenchWeightsArgs {
     /// The model (default: the embedded one)
     pub model: Option<String>,
+    /// Methods to measure, behind any folds (default: each method, awq and rotation+gptq)
+    #[arg(long, value_delimiter = ',')]
+    pub methods: Vec<String>,
+    /// Windows of 512 tokens of calibration text, for methods that look at the inputs of each matrix
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_WINDOWS)]
+    pub calibration_windows: usize,
     /// Grids to measure (default: all)
     #[arg(long, value_delimiter = ',')]
     pub grids: Vec<String>,

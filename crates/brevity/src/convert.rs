@@ -19,7 +19,16 @@ use std::path::Path;
 /// # Errors
 /// If the output exists (without `force`) or cannot be written, or the model has no form in that layout.
 pub fn run(source: &ModelSource, output: &Path, ty: Option<TensorType>, force: bool, show: Show) -> Result<u64> {
-    let writing = Writing { source, method: &RoundToNearest, path: output, force, show, calibrated: None };
+    let writing = Writing {
+        source,
+        method: &RoundToNearest,
+        path: output,
+        force,
+        show,
+        name: "convert".into(),
+        calibration: None,
+        calibrated: None,
+    };
     if is_gguf(output) {
         let plan = plan(source, |entry| gguf_type(entry, ty));
         let (metadata, extras) = metadata::gguf(source, "convert")?;

@@ -181,25 +181,30 @@ fn explained(error: ApiError) -> anyhow::Error {
     anyhow::anyhow!("{error}\n  next: {next}")
 }
 
+const TOKENIZER: &str = "tokenizer.gguf";
+
 /// What to fetch: the file that was named with all its parts, or all that makes up the model.
 fn wanted<'a>(all: &'a [String], file: Option<&str>) -> Result<Vec<&'a String>> {
     let wanted: Vec<&String> = match file {
         Some(file) => all.iter().filter(|name| whole(name) == whole(file)).collect(),
         None => all.iter().filter(|name| is_wanted(name, all)).collect(),
     };
-    let several = wanted.iter().any(|name| name.ends_with(".gguf") && whole(name) != whole(wanted[0]));
+    let models: Vec<&str> = wanted.iter().map(|name| name.as_str()).filter(|name| is_model(name)).collect();
+    let several = models.iter().any(|name| whole(name) != whole(models[0]));
     match (several, file) {
-        (true, _) => {
-            let names: Vec<&str> = wanted.iter().map(|name| name.as_str()).collect();
-            bail!(
-                "the repository holds several models: {}\n  next: name one, as in org/name/{}",
-                names.join(", "),
-                names[0]
-            )
-        }
+        (true, _) => bail!(
+            "the repository holds several models: {}\n  next: name one, as in org/name/{}",
+            models.join(", "),
+            models[0]
+        ),
         (_, Some(file)) if wanted.is_empty() => bail!("the repository holds no {file}"),
         _ => Ok(wanted),
     }
+}
+
+/// A whole model in a file; a GGUF file may also hold a tokenizer alone, beside safetensors.
+fn is_model(name: &str) -> bool {
+    name.ends_with(".gguf") && name != TOKENIZER
 }
 
 /// The name of a GGUF file without the number of its part.
@@ -218,7 +223,7 @@ fn is_wanted(name: &str, all: &[String]) -> bool {
     let has_safetensors = all.iter().any(|name| name.ends_with(".safetensors"));
     let top = !name.contains('/');
     match has_safetensors {
-        true => top && (name.ends_with(".safetensors") || name.ends_with(".json") || name == "tokenizer.gguf"),
+        true => top && (name.ends_with(".safetensors") || name.ends_with(".json") || name == TOKENIZER),
         false => top && name.ends_with(".gguf"),
     }
 }

@@ -84,7 +84,7 @@ fn job(model: &Path, grid: &str, format: Option<DirectoryFormat>, output: &Path)
     Job {
         model: Some(model.display().to_string()),
         goal: Goal::Grid(Level::parse(grid).unwrap()),
-        method: registry::method("rtn").unwrap(),
+        chain: registry::chain("rtn").unwrap(),
         rules: Rules::default(),
         output: Some(output.to_owned()),
         format,
@@ -338,20 +338,26 @@ fn sums_of_parts_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let model = random_model(dir.path(), &llama());
     let source = ModelSource::open(&model).unwrap();
-    for (name, grid) in
-        [("spqr", "spqr:3:16:100"), ("llm-int8", "int8:columns:50"), ("lord", "rank:500"), ("bitstack", "stack:3:2")]
-    {
+    let methods = [
+        ("spqr", "spqr:3:16:100", 0.1),
+        ("llm-int8", "int8:columns:50", 1e-3),
+        ("lord", "rank:500", 0.5),
+        ("bitstack", "stack:3:2", 0.1),
+    ];
+    for (name, grid, bound) in methods {
         let output = dir.path().join(name);
-        let method = registry::method(name).unwrap();
-        let report = Job { method, ..job(&model, grid, None, &output) }.run().unwrap();
+        let chain = registry::chain(name).unwrap();
+        let report = Job { chain, ..job(&model, grid, None, &output) }.run().unwrap();
         assert_eq!((report.plan.tensor_bytes, report.bytes_after), safetensors_bytes(&output), "{name}");
         let back = ModelSource::open(&output).unwrap();
         for planned in report.plan.tensors.iter().filter(|planned| matches!(planned.level, Level::Sum(_))) {
             let entry = back.require(planned.entry.role).unwrap();
             assert_eq!(entry.bytes, planned.bytes, "{}", entry.name);
-            let weights = Matrix::from_vec(entry.rows, entry.cols, values(&source, entry.role));
-            let stored = method.compress(&weights, &Statistics::default(), planned.level).unwrap();
-            assert!(values(&back, entry.role) == stored.dequantize().unwrap().data(), "{name} {}", entry.name);
+            let (before, after) = (values(&source, entry.role), values(&back, entry.role));
+            let energy = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v * v)).sum::<f64>();
+            let error =
+                energy(&mut before.iter().zip(&after).map(|(a, b)| a - b)) / energy(&mut before.iter().copied());
+            assert!(error > 0.0 && error < bound, "{name} {}: {error}", entry.name);
         }
         assert!(logits(&back).data().iter().all(|value| value.is_finite()));
         for format in ["gguf", "gptq", "compressed-tensors"] {
@@ -366,8 +372,8 @@ fn a_stack_opens_at_any_size() {
     let dir = tempfile::tempdir().unwrap();
     let model = random_model(dir.path(), &llama());
     let output = dir.path().join("any");
-    let method = registry::method("bitstack").unwrap();
-    Job { method, ..job(&model, "stack:6:1", None, &output) }.run().unwrap();
+    let chain = registry::chain("bitstack").unwrap();
+    Job { chain, ..job(&model, "stack:6:1", None, &output) }.run().unwrap();
     let source = ModelSource::open(&model).unwrap();
     let whole = ModelSource::open(&output).unwrap();
     let bytes = |source: &ModelSource| source.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>();

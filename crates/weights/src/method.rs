@@ -2,6 +2,7 @@
 
 use crate::hessian::Hessian;
 use crate::{Error, Level};
+use brevity_formats::TensorType;
 use brevity_kernels::Matrix;
 use brevity_measure::MethodCard;
 use brevity_parts::StoredMatrix;
@@ -81,6 +82,18 @@ pub trait WeightMethod: Send + Sync {
 
     /// Whether the method can store at this level at all.
     fn supports(&self, level: Level) -> bool;
+
+    /// Levels that a budget may choose from, beside 16 bits; a format of its own where all are sums of parts.
+    fn levels(&self) -> Vec<Level> {
+        use TensorType::*;
+        let ladder = [Q2K, Q3K, Iq4Xs, Mxfp4, Iq4Nl, Q4_0, Q4K, Q4_1, Q5_0, Q5K, Q5_1, Q6K, Q8_0];
+        ladder.map(Level::Type).to_vec()
+    }
+
+    /// What to store at where no budget is named; `None`: the budget that is common to all methods.
+    fn default_level(&self) -> Option<Level> {
+        None
+    }
 
     /// What calibration must provide; without it the method may still work, as its card says.
     fn needs(&self) -> Needs {

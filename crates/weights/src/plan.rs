@@ -106,18 +106,15 @@ pub fn uniform(slots: &[Slot], level: Level, rules: &Rules) -> Vec<Level> {
     slots.iter().map(choose).collect()
 }
 
-/// The levels a budget may choose from for this tensor: one if a rule says so.
-pub fn candidates(slot: &Slot, rules: &Rules) -> Vec<Level> {
+/// The levels of `ladder` that a budget may choose from for this tensor, and plain numbers; one if a rule says so.
+pub fn candidates(slot: &Slot, rules: &Rules, ladder: &[Level]) -> Vec<Level> {
     if let Some(level) = rules.fixed(slot) {
         return vec![level];
     }
-    use TensorType::*;
-    let ladder = [Q2K, Q3K, Iq4Xs, Mxfp4, Iq4Nl, Q4_0, Q4K, Q4_1, Q5_0, Q5K, Q5_1, Q6K, Q8_0];
-    let fits = |ty: &TensorType| ty.row_bytes(slot.cols).is_some();
-    let mut levels: Vec<Level> = ladder.into_iter().filter(fits).map(Level::Type).collect();
+    let mut levels: Vec<Level> = ladder.iter().copied().filter(|level| level.fit(slot.cols) == *level).collect();
     levels.push(slot.sixteen_bit());
-    if slot.ty == F32 {
-        levels.push(Level::Type(F32));
+    if slot.ty == TensorType::F32 {
+        levels.push(Level::Type(TensorType::F32));
     }
     levels
 }

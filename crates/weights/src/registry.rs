@@ -3,7 +3,7 @@
 use crate::factor::{BitStack, Lord};
 use crate::fold::{Awq, FoldMethod, Rotate};
 use crate::quantize::{Gptq, LlmInt8, RoundToNearest, Spqr};
-use crate::{Error, WeightMethod};
+use crate::{Error, Level, WeightMethod};
 use brevity_measure::MethodCard;
 
 static METHODS: [&dyn WeightMethod; 6] = [&RoundToNearest, &Gptq::DEFAULT, &Spqr, &LlmInt8, &Lord, &BitStack];
@@ -49,6 +49,11 @@ impl Chain {
     pub fn name(&self) -> String {
         let folds = self.folds.iter().map(|fold| fold.card().name);
         folds.chain([self.method.card().name]).collect::<Vec<_>>().join("+")
+    }
+
+    /// Whether all that it stores are sums of parts, which only a format of their own holds.
+    pub fn stores_sums(&self) -> bool {
+        self.method.levels().iter().all(|level| matches!(level, Level::Sum(_)))
     }
 
     /// Whether matrices are rounded to nearest in the end.

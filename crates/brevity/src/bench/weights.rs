@@ -1,7 +1,7 @@
 //! `brevity bench weights`: every method on every grid and budget, on one rate–loss plane.
 
 use super::document;
-use crate::cli::{BenchWeightsArgs, CALIBRATION_WINDOWS, Global};
+use crate::cli::{BenchWeightsArgs, Global};
 use crate::compress::goal::Goal;
 use crate::compress::{DirectoryFormat, Job};
 use crate::output;
@@ -12,6 +12,7 @@ use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{Frontier, Point};
 use brevity_parts::Activation;
 use brevity_weights::plan::Rules;
+use brevity_weights::registry::Chain;
 use brevity_weights::{Level, WeightMethod, registry};
 use serde_json::json;
 use std::path::Path;
@@ -30,10 +31,10 @@ pub fn run(args: BenchWeightsArgs, global: &Global) -> Result<()> {
     let goals = goals(&args)?;
     let scratch = Scratch::new()?;
     let mut measured = Vec::new();
-    for method in registry::methods() {
-        for goal in goals.iter().copied().filter(|goal| supports(*method, *goal)) {
-            show.remark(&format!("{} at {goal}", method.card().name));
-            measured.push(measure(&args, *method, goal, &scratch.0)?);
+    for chain in chains(&args)? {
+        for goal in goals.iter().copied().filter(|goal| supports(chain.method, *goal)) {
+            show.remark(&format!("{} at {goal}", chain.name()));
+            measured.push(measure(&args, chain.clone(), goal, &scratch.0)?);
         }
     }
     let model = args.model.clone().unwrap_or_else(|| crate::embedded::NAME.to_string());
@@ -66,6 +67,16 @@ impl Drop for Scratch {
     }
 }
 
+/// The methods named, or every method by itself and every fold before the method that it helps.
+fn chains(args: &BenchWeightsArgs) -> Result<Vec<Chain>> {
+    if !args.methods.is_empty() {
+        return args.methods.iter().map(|text| Ok(registry::chain(text)?)).collect();
+    }
+    let alone = registry::methods().iter().map(|method| Chain { folds: Vec::new(), method: *method });
+    let folds = ["awq", "rotation+gptq"].into_iter().map(registry::chain);
+    Ok(alone.map(Ok).chain(folds).collect::<Result<_, _>>()?)
+}
+
 fn goals(args: &BenchWeightsArgs) -> Result<Vec<Goal>> {
     let mut goals = Vec::new();
     if args.grids.is_empty() {
@@ -73,6 +84,8 @@ fn goals(args: &BenchWeightsArgs) -> Result<Vec<Goal>> {
         goals.extend(types.map(|ty| Goal::Grid(Level::Type(ty))));
         let groups = [(2, 64), (2, 128), (3, 64), (3, 128), (4, 64), (4, 128), (5, 128), (6, 128), (8, 128)];
         goals.extend(groups.map(|(bits, group)| Goal::Grid(Level::Integer { bits, group })));
+        let sums = registry::methods().iter().flat_map(|method| method.levels());
+        goals.extend(sums.filter(|level| matches!(level, Level::Sum(_))).map(Goal::Grid));
     }
     for grid in &args.grids {
         goals.push(Goal::Grid(Level::parse(grid)?));
@@ -90,11 +103,12 @@ fn supports(method: &dyn WeightMethod, goal: Goal) -> bool {
     }
 }
 
-fn measure(args: &BenchWeightsArgs, method: &'static dyn WeightMethod, goal: Goal, dir: &Path) -> Result<Measured> {
+fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Result<Measured> {
+    let method = chain.name();
     let job = Job {
         model: args.model.clone(),
         goal,
-        method,
+        chain,
         rules: Rules { pure: matches!(goal, Goal::Grid(Level::Type(_))), ..Rules::default() },
         output: Some(dir.join("out")),
         format: matches!(goal, Goal::Grid(Level::Integer { .. })).then_some(DirectoryFormat::Parts),
@@ -102,7 +116,7 @@ fn measure(args: &BenchWeightsArgs, method: &'static dyn WeightMethod, goal: Goa
         allow_requantize: true,
         memory: None,
         calibration: None,
-        calibration_windows: CALIBRATION_WINDOWS,
+        calibration_windows: args.calibration_windows,
         text: args.text.clone(),
         chunks: args.chunks,
         evaluate: true,
@@ -114,9 +128,10 @@ fn measure(args: &BenchWeightsArgs, method: &'static dyn WeightMethod, goal: Goa
     let _ = if out.is_dir() { std::fs::remove_dir_all(&out) } else { std::fs::remove_file(&out) };
     let Some(loss) = &report.loss else { bail!("no loss was measured") };
     let name = match goal {
-        Goal::Grid(Level::Type(_)) => format!("{} types", method.card().name),
-        Goal::Grid(Level::Integer { .. }) => format!("{} integers", method.card().name),
-        _ => format!("{} budget", method.card().name),
+        Goal::Grid(Level::Type(_)) => format!("{method} types"),
+        Goal::Grid(Level::Integer { .. }) => format!("{method} integers"),
+        Goal::Grid(Level::Sum(_)) => method,
+        _ => format!("{method} budget"),
     };
     let label = match goal {
         Goal::Grid(level) => level.to_string(),
@@ -178,6 +193,8 @@ fn write(path: &Path, args: &BenchWeightsArgs, model: &str, table: &Table, front
 /// The flags that chose grids and budgets, as they are typed.
 fn chosen(args: &BenchWeightsArgs) -> String {
     let bits: Vec<String> = args.bits.iter().map(f64::to_string).collect();
+    let methods =
+        if args.methods.is_empty() { String::new() } else { format!(" --methods {}", args.methods.join(",")) };
     let grids = if args.grids.is_empty() { String::new() } else { format!(" --grids {}", args.grids.join(",")) };
-    format!(" --bits {}{grids}", bits.join(","))
+    format!(" --bits {}{grids}{methods}", bits.join(","))
 }

@@ -50,12 +50,20 @@ fn job(args: &CompressArgs, global: &Global) -> Result<Job> {
     for rule in &args.tensor_type {
         rules.add_override(rule).context("--tensor-type")?;
     }
-    let goal = Goal::from_flags(args.bits, args.size.as_deref(), args.ratio, args.grid.as_deref())?;
+    let chain = registry::chain(&args.method)?;
+    let mut goal = Goal::from_flags(args.bits, args.size.as_deref(), args.ratio, args.grid.as_deref())?;
+    if let (Some(level), false) = (chain.method.default_level(), args.has_goal()) {
+        goal = Goal::Grid(level);
+    }
+    if args.format.as_deref() == Some("gguf") && chain.stores_sums() {
+        let name = chain.name();
+        bail!("--format gguf: {name} stores sums of parts, which GGUF cannot hold\n  next: --format parts");
+    }
     let format = args.format.as_deref().map(|text| DirectoryFormat::parse(text, goal)).transpose()?.flatten();
     Ok(Job {
         model: args.model.clone(),
         goal,
-        method: registry::method(&args.method)?,
+        chain,
         rules,
         output: args.output.clone(),
         format,

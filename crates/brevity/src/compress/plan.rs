@@ -152,10 +152,11 @@ impl Planner<'_> {
 
     fn database(&self, slots: &[Slot]) -> Result<Database> {
         let phase = self.show.phase("measuring", slots.len() as u64);
+        let ladder = self.method.levels();
         let mut entries = Vec::with_capacity(slots.len());
         for (slot, entry) in slots.iter().zip(self.source.tensors()) {
             stop::check()?;
-            let levels = plan::candidates(slot, self.rules);
+            let levels = plan::candidates(slot, self.rules, &ladder);
             let sample = self.sample(entry)?;
             let candidates = levels.into_iter().map(|level| self.candidate(slot, entry, &sample, level));
             let candidates = candidates.collect::<Result<Vec<_>>>()?;

@@ -6,6 +6,7 @@ use brevity_measure::bits::bits_per_weight;
 use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{divergence, perplexity};
 use brevity_parts::Activation;
+use brevity_weights::fold::GroupReport;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,12 +29,14 @@ pub struct Report {
     pub requantized: bool,
     pub output: PathBuf,
     pub goal: Goal,
-    pub method: &'static str,
+    pub method: String,
     pub bits_before: f64,
     pub bytes_before: u64,
     pub bytes_after: u64,
     /// Rows where the method ended above round-to-nearest's error and kept that.
     pub rows_kept: usize,
+    /// What the searches for folds found.
+    pub groups: Vec<GroupReport>,
     pub plan: Plan,
     pub loss: Option<Loss>,
     pub seconds: f64,
@@ -56,6 +59,7 @@ impl Report {
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
             "rows_kept_rtn": self.rows_kept,
+            "folds": self.groups.iter().map(group_json).collect::<Vec<_>>(),
             "tensor_bytes": self.plan.tensor_bytes,
             "kld_mean_bits": loss.map(|loss| loss.divergence.mean),
             "kld_se_bits": loss.map(|loss| loss.divergence.error()),
@@ -134,6 +138,16 @@ impl Report {
             .map_or(String::new(), |bytes| format!(", {} of memory", brevity_measure::bits::format_bytes(bytes)));
         format!("{size}{loss} ({:.1} s{peak})", self.seconds)
     }
+}
+
+fn group_json(group: &GroupReport) -> Value {
+    json!({
+        "layer": group.layer,
+        "place": format!("{:?}", group.place),
+        "alpha": group.alpha,
+        "error_before": group.before,
+        "error_after": group.after,
+    })
 }
 
 fn tensor_json(tensor: &Planned) -> Value {

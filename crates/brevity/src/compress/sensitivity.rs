@@ -23,6 +23,7 @@ use brevity_model::weights::{BlockWeights, Embedding, Head};
 use brevity_model::{ModelSource, Role, TensorKind};
 use brevity_parts::{Activation, Input};
 use brevity_weights::database::output_error;
+use brevity_weights::quantize::RoundToNearest;
 use brevity_weights::{Level, Statistics, WeightMethod};
 use std::collections::HashMap;
 
@@ -42,7 +43,6 @@ pub struct Sensitivities {
 /// What one probe needs.
 struct Probe<'a> {
     source: &'a ModelSource,
-    method: &'a dyn WeightMethod,
     blocks: Vec<BlockWeights>,
     head: Head,
     embedding: Embedding,
@@ -63,7 +63,6 @@ impl Sensitivities {
     /// If weights cannot be read or the user stopped.
     pub fn measure(
         source: &ModelSource,
-        method: &dyn WeightMethod,
         statistics: impl Fn(Role) -> Statistics,
         windows: &[Vec<u32>],
         show: Show,
@@ -80,7 +79,7 @@ impl Sensitivities {
         let phase = show.phase("probing", entries.len() as u64);
         let options = Options { activation: Activation::F32, ..Options::default() };
         let mut stream = Stream::new(source.config(), source, windows, options)?;
-        let probe = Probe::new(source, method, &mut stream)?;
+        let probe = Probe::new(source, &mut stream)?;
         let mut measured = HashMap::new();
         for entry in entries {
             stop::check()?;
@@ -137,7 +136,7 @@ fn typical(kind: TensorKind) -> f64 {
 }
 
 impl<'a> Probe<'a> {
-    fn new(source: &'a ModelSource, method: &'a dyn WeightMethod, stream: &mut Stream) -> Result<Self> {
+    fn new(source: &'a ModelSource, stream: &mut Stream) -> Result<Self> {
         let config = source.config();
         let mut states = vec![copy(stream.states())];
         let mut blocks = Vec::with_capacity(config.layers());
@@ -149,7 +148,7 @@ impl<'a> Probe<'a> {
             blocks.push(block);
         }
         let (head, embedding) = (Head::load(config, source)?, Embedding::load(config, source)?);
-        let mut probe = Self { source, method, blocks, head, embedding, states, reference: Matrix::default() };
+        let mut probe = Self { source, blocks, head, embedding, states, reference: Matrix::default() };
         probe.reference = probe.logits(stream.states(), &probe.head, &probe.embedding);
         Ok(probe)
     }
@@ -165,10 +164,10 @@ impl<'a> Probe<'a> {
         let config = self.source.config();
         let values = self.source.read_rows_f32(entry, 0..entry.rows)?;
         let weights = Matrix::from_vec(entry.rows, entry.cols, values);
-        let stored = self.method.compress(&weights, &Statistics::default(), PROBE)?;
+        let stored = RoundToNearest.compress(&weights, &Statistics::default(), PROBE)?;
         let error = output_error(&weights, &stored.dequantize()?, statistics)?;
         let mut disturbed = Replaced::new(self.source);
-        disturbed.replace(entry.role, stored);
+        disturbed.replace(entry.role, stored, None);
         let logits = match entry.role.layer {
             Some(layer) => {
                 stream.set_states(&self.states[layer]);

@@ -1,6 +1,7 @@
 //! Writing a compressed model as GGUF: tensor by tensor, in slabs of rows, resumable.
 
 use super::calibrated::Calibrated;
+use super::calibration::Calibration;
 use super::metadata::Extra;
 use super::plan::{Plan, Planned, tensor_plan};
 use crate::progress::Show;
@@ -24,10 +25,14 @@ const SLAB: usize = 1 << 21;
 pub struct Writing<'a> {
     pub source: &'a ModelSource,
     pub method: &'a dyn WeightMethod,
+    /// Tells this run from others with the same plan: the chain of methods, and what calibrated it.
+    pub name: String,
     pub path: &'a Path,
     pub force: bool,
     pub show: Show,
-    /// Where the method needs calibration: it compresses block by block.
+    /// Where the method needs second moments.
+    pub calibration: Option<Calibration>,
+    /// Where the method needs Hessians: it compresses block by block.
     pub calibrated: Option<RefCell<Calibrated<'a>>>,
 }
 
@@ -40,7 +45,7 @@ impl Writing<'_> {
     pub fn gguf(&self, plan: &Plan, metadata: &Metadata, extras: &[Extra]) -> Result<PathBuf> {
         let mut plans: Vec<TensorPlan> = extras.iter().map(|extra| extra.plan.clone()).collect();
         plans.extend(plan.tensors.iter().map(|t| tensor_plan(&t.entry.name, t.entry.rows, t.entry.cols, t.level)));
-        let fingerprint = fingerprint(self.source, self.method);
+        let fingerprint = fingerprint(self.source, &self.name);
         let mut writer = GgufWriter::resume(self.path, metadata, &plans, &fingerprint, self.force)?;
         let done = writer.complete();
         if done > 0 {
@@ -89,13 +94,18 @@ impl Writing<'_> {
                 values = reorder(&values, entry.cols, order);
             }
             let matrix = Matrix::from_vec(rows.len(), entry.cols, values);
-            writer.write(&entry.name, &self.blocks(&matrix, *level)?)?;
+            writer.write(&entry.name, &self.blocks(&matrix, entry, *level)?)?;
         }
         Ok(())
     }
 
-    fn blocks(&self, matrix: &Matrix, level: Level) -> Result<Vec<u8>> {
-        blocks_of(self.method.compress(matrix, &Statistics::default(), level)?, level)
+    fn blocks(&self, matrix: &Matrix, entry: &TensorEntry, level: Level) -> Result<Vec<u8>> {
+        blocks_of(self.method.compress(matrix, &self.statistics(entry), level)?, level)
+    }
+
+    /// What the method is told of the inputs of rows that it stores on their own.
+    pub fn statistics(&self, entry: &TensorEntry) -> Statistics {
+        self.calibration.as_ref().map(|known| known.statistics(self.source, entry.role)).unwrap_or_default()
     }
 
     /// The matrix as calibration has it; `None` for what loses nothing at this level, or where nothing is calibrated.
@@ -125,8 +135,8 @@ fn blocks_of(stored: StoredMatrix, level: Level) -> Result<Vec<u8>> {
 
 /// Tells a run's partial output from those of other sources, methods and versions: a source that was changed since is
 /// another one.
-pub fn fingerprint(source: &ModelSource, method: &dyn WeightMethod) -> String {
-    let mut text = format!("brevity {} {} {}", env!("CARGO_PKG_VERSION"), method.card().name, source.label());
+pub fn fingerprint(source: &ModelSource, name: &str) -> String {
+    let mut text = format!("brevity {} {name} {}", env!("CARGO_PKG_VERSION"), source.label());
     let _ = write!(text, " {:?}", source.fold_digest());
     let path = Path::new(source.label());
     let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {

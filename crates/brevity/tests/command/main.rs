@@ -3,6 +3,7 @@
 mod bad_models;
 mod bench;
 mod budgets;
+mod calibrated;
 mod generate;
 mod grids;
 mod help;

@@ -62,6 +62,14 @@ impl WeightMethod for BitStack {
         level.is_plain() || matches!(level, Level::Sum(Sum::Stack { .. }))
     }
 
+    fn levels(&self) -> Vec<Level> {
+        (1..=12).map(|blocks| Level::Sum(Sum::Stack { blocks, rank: 0 })).collect()
+    }
+
+    fn default_level(&self) -> Option<Level> {
+        Some(Level::Sum(Sum::Stack { blocks: 8, rank: 0 }))
+    }
+
     fn needs(&self) -> Needs {
         Needs::SecondMoments
     }

@@ -46,6 +46,10 @@ impl WeightMethod for Lord {
         level.is_plain() || matches!(level, Level::Sum(Sum::LowRank { .. }))
     }
 
+    fn levels(&self) -> Vec<Level> {
+        [25, 50, 100, 150, 200, 250, 300, 400, 500, 700].map(|rank| Level::Sum(Sum::LowRank { rank })).to_vec()
+    }
+
     fn needs(&self) -> Needs {
         Needs::Hessian
     }

@@ -48,6 +48,14 @@ impl WeightMethod for LlmInt8 {
         level.is_plain() || matches!(level, Level::Sum(Sum::Columns { .. }))
     }
 
+    fn levels(&self) -> Vec<Level> {
+        vec![Level::Sum(Sum::Columns { columns: 6 })]
+    }
+
+    fn default_level(&self) -> Option<Level> {
+        self.levels().pop()
+    }
+
     fn needs(&self) -> Needs {
         Needs::SecondMoments
     }

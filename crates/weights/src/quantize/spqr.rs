@@ -61,6 +61,15 @@ impl WeightMethod for Spqr {
         level.is_plain() || matches!(level, Level::Sum(Sum::Outliers { .. }))
     }
 
+    fn levels(&self) -> Vec<Level> {
+        let level = |(bits, group, outliers)| Level::Sum(Sum::Outliers { bits, group, outliers });
+        let bits = [2, 3, 4, 5, 6];
+        bits.into_iter()
+            .flat_map(|bits| [(bits, 64, 0), (bits, 32, 50), (bits, 16, 100), (bits, 16, 200)])
+            .map(level)
+            .collect()
+    }
+
     fn needs(&self) -> Needs {
         Needs::Hessian
     }

@@ -2,6 +2,7 @@
 
 use super::format::DirectoryFormat;
 use super::layout::{Item, Layout};
+use crate::compress::plan::Planned;
 use crate::compress::sensitivity::Sensitivities;
 use crate::compress::write::Writing;
 use crate::stop;
@@ -12,7 +13,7 @@ use brevity_formats::{TensorType, awq, blocks, compressed_tensors, gptq};
 use brevity_kernels::Matrix;
 use brevity_model::export::{unpermute_rows, unpermuted_heads};
 use brevity_parts::{StoredMatrix, StoredPart};
-use brevity_weights::{Level, Statistics};
+use brevity_weights::Level;
 use std::ops::Range;
 
 /// Weights that are in memory as f32 at once, where rows are independent.
@@ -164,8 +165,11 @@ impl<'a, 'm> Weight<'a, 'm> {
 
     /// The fields of a sum of parts, as the descriptor planned them.
     fn sum(&self) -> Result<Vec<Vec<u8>>> {
-        let values = self.values(0..self.item.planned.entry.rows)?;
-        let mut stored = self.writing.method.compress(&values, &Statistics::default(), self.item.planned.level)?;
+        let Planned { entry, level, .. } = self.item.planned;
+        let mut stored = match self.writing.calibrated(entry, *level)? {
+            Some(stored) => stored,
+            None => self.stored(&self.values(0..entry.rows)?)?,
+        };
         for part in &mut stored.parts {
             if let StoredPart::SignScale { gain: Some(gain), .. } = part {
                 *gain *= Sensitivities::typical().of(self.item.planned.entry.role) as f32;
@@ -178,7 +182,12 @@ impl<'a, 'm> Weight<'a, 'm> {
     }
 
     fn compress(&self, values: &Matrix) -> Result<StoredPart> {
-        self.single(self.writing.method.compress(values, &Statistics::default(), self.item.planned.level)?)
+        self.single(self.stored(values)?)
+    }
+
+    fn stored(&self, values: &Matrix) -> Result<StoredMatrix> {
+        let Planned { entry, level, .. } = self.item.planned;
+        Ok(self.writing.method.compress(values, &self.writing.statistics(entry), *level)?)
     }
 
     /// The weight as calibration has it, rows in the output's order; `row` bytes each where it is blocks.

@@ -80,7 +80,7 @@ pub fn write(writing: &Writing, plan: &Plan, format: DirectoryFormat) -> Result<
     let beside = beside::Files::new(source, &items, format)?;
     let tensors: Vec<TensorPlan> = items.iter().flat_map(|item| item.tensors.clone()).collect();
 
-    let method = writing.method.card().name;
+    let method = &writing.name;
     // The levels too: two block types of one size would look alike in the plan of tensors.
     let levels: Vec<String> = plan.tensors.iter().map(|tensor| tensor.level.to_string()).collect();
     let levels = blake3::hash(levels.join(" ").as_bytes()).to_hex();
