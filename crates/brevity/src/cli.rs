@@ -62,7 +62,10 @@ Examples:
   brevity compress MODEL --size 700MB                at most 700,000,000 bytes of file (MiB = 2^20)
   brevity compress MODEL --grid q4_k --pure          one GGUF type everywhere
   brevity compress MODEL --grid int3:128 -o out/     3-bit integers, a scale and zero point per 128 weights
-  brevity compress MODEL --bits 4 --dry-run          the plan: type, bytes and expected loss of each tensor")]
+  brevity compress MODEL --bits 4 --dry-run          the plan: type, bytes and expected loss of each tensor
+  brevity compress MODEL --blocks 2                  a rehearsal on two blocks: what the whole will take
+  brevity compress MODEL --method imatrix            faster: no error feedback
+  brevity compress MODEL --method bitstack -o any/   one directory, of which any number of megabytes is a model")]
 pub struct CompressArgs {
     /// The model to compress (default: the embedded one)
     pub model: Option<String>,
@@ -82,7 +85,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "GRID", group = "goal")]
     pub grid: Option<String>,
     /// The method (`brevity methods` lists them), behind any folds: gptq, awq, rotation+gptq
-    #[arg(long, default_value = "rtn")]
+    #[arg(long, default_value = "gptq")]
     pub method: String,
     /// Format: gguf, gptq, awq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
     #[arg(long, value_name = "FORMAT")]
@@ -90,6 +93,9 @@ pub struct CompressArgs {
     /// Show the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Rehearse on the first N blocks: nothing is written; says the time and memory that the whole model will take
+    #[arg(long, value_name = "N", conflicts_with = "dry_run")]
+    pub blocks: Option<usize>,
     /// Peak resident bytes to keep below; refused, with the least that is possible, when that cannot be
     #[arg(allow_hyphen_values = true, long, value_name = "BYTES")]
     pub memory: Option<String>,

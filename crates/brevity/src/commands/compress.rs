@@ -23,6 +23,10 @@ pub fn run(args: CompressArgs, global: &Global) -> Result<()> {
             output::tables(&[plan_table(&plan)])
         };
     }
+    if let Some(blocks) = args.blocks {
+        let rehearsal = job.rehearse(blocks)?;
+        return if global.json { output::json(&rehearsal.json()) } else { output::tables(&[rehearsal.table()]) };
+    }
     let report = job.run()?;
     if let Some(path) = &args.report {
         crate::compress::page::write(&report, path, args.force)?;

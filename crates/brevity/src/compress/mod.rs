@@ -10,6 +10,7 @@ pub mod memory;
 pub mod metadata;
 pub mod page;
 pub mod plan;
+pub mod rehearsal;
 pub mod replaced;
 pub mod report;
 pub mod sensitivity;

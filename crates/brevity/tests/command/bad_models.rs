@@ -16,8 +16,8 @@ fn refused_everywhere(model: &Path, said: &[&str]) {
 fn refused_when_read(model: &str, out: &str, said: &[&str]) {
     run(&["run", model, "-p", "x", "--json"]).refused(said);
     run(&["eval", model, "--window", "64", "--chunks", "1", "--json"]).refused(said);
-    run(&["compress", model, "--grid", "q8_0", "--no-eval", "--json", "-o", out]).refused(said);
-    run(&["compress", model, "--bits", "8.2", "--no-eval", "--json", "-o", out]).refused(said);
+    run(&["compress", "--method", "rtn", model, "--grid", "q8_0", "--no-eval", "--json", "-o", out]).refused(said);
+    run(&["compress", "--method", "rtn", model, "--bits", "8.2", "--no-eval", "--json", "-o", out]).refused(said);
     run(&["convert", model, out, "--json"]).refused(said);
 }
 
@@ -109,7 +109,7 @@ fn a_model_without_tokenizer_can_be_looked_at_only() {
     let said = ["no tokenizer", "tokenizer.json"];
     run(&["run", arg(&model), "-p", "x"]).refused(&said);
     run(&["eval", arg(&model)]).refused(&said);
-    run(&["compress", arg(&model), "-o", arg(&output)]).refused(&said);
+    run(&["compress", "--method", "rtn", arg(&model), "-o", arg(&output)]).refused(&said);
     assert!(!output.exists());
 }
 

@@ -24,7 +24,17 @@ impl Case {
 
     fn run(&self, flags: &[&str]) -> Ran {
         let output = self.output();
-        let args = ["compress", arg(&self.model), "--calibration", arg(&self.text), "--no-eval", "--json", "--force"];
+        let args = [
+            "compress",
+            "--method",
+            "rtn",
+            arg(&self.model),
+            "--calibration",
+            arg(&self.text),
+            "--no-eval",
+            "--json",
+            "--force",
+        ];
         run(&[&args[..], &["-o", arg(&output)], flags].concat())
     }
 }

@@ -11,7 +11,7 @@ const TYPES: [&str; 16] = [
 ];
 
 fn compress(model: &Path, output: &Path, flags: &[&str]) -> Ran {
-    let args = ["compress", arg(model), "--no-eval", "--json", "--force", "-o", arg(output)];
+    let args = ["compress", "--method", "rtn", arg(model), "--no-eval", "--json", "--force", "-o", arg(output)];
     run(&[&args[..], flags].concat())
 }
 

@@ -115,7 +115,7 @@ fn a_model_is_fetched_once_and_then_lies_in_the_cache() {
     assert!(!requests.iter().any(|request| request.path.contains("onnx") || request.path.contains("README")));
     assert!(home.join("hub/models--org--tiny-1.5B/snapshots").join(COMMIT).join("config.json").exists());
 
-    let args = ["compress", "org/tiny-1.5B", "--grid", "q8_0", "--no-eval"];
+    let args = ["compress", "--method", "rtn", "org/tiny-1.5B", "--grid", "q8_0", "--no-eval"];
     let report = with(&hub.address, &args).json();
     assert_eq!(report["output"], "tiny-1.5B-rtn-q8_0.gguf");
     assert_eq!(hub.seen().len(), 1, "only the list of files is asked for again");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The embedded model on a type whose search takes long enough to be interrupted.
-const COMPRESS: [&str; 6] = ["compress", "--grid", "q5_k", "--no-eval", "-o", "out.gguf"];
+const COMPRESS: [&str; 8] = ["compress", "--method", "rtn", "--grid", "q5_k", "--no-eval", "-o", "out.gguf"];
 
 fn start(directory: &Path) -> Child {
     brevity(&COMPRESS).current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -43,7 +43,7 @@ fn a_model_is_no_bit_away_from_itself() {
 fn a_compressed_model_is_measured_against_its_original() {
     let case = Case::new();
     let small = case.directory.path().join("small.gguf");
-    run(&["compress", arg(&case.model), "--grid", "q3_k", "--no-eval", "-o", arg(&small)]).ok();
+    run(&["compress", "--method", "rtn", arg(&case.model), "--grid", "q3_k", "--no-eval", "-o", arg(&small)]).ok();
     let flags = ["--window", "64", "--chunks", "2", "--text", arg(&case.text), "--json"];
     let all = run(&[&["eval", arg(&small), "--against", arg(&case.model)][..], &flags].concat()).json();
     let (mean, se) = (number(&all, "kld_mean_bits"), number(&all, "kld_se_bits"));

@@ -9,7 +9,8 @@ fn the_default_compresses_the_embedded_model_and_reports_everything() {
     let directory = temporary();
     let text = text_file(directory.path());
     let output = directory.path().join("nano.gguf");
-    let args = ["compress", "--json", "--chunks", "1", "--calibration", arg(&text), "-o", arg(&output)];
+    let args =
+        ["compress", "--method", "rtn", "--json", "--chunks", "1", "--calibration", arg(&text), "-o", arg(&output)];
     let report = run(&args).json();
     assert_eq!(report["method"], "rtn");
     for key in [
@@ -49,7 +50,20 @@ fn a_report_for_people_ends_with_the_name_of_the_file() {
     let text = text_file(directory.path());
     let ran = run_in(
         directory.path(),
-        &["compress", "tiny-1.5B", "--grid", "q4_k", "--chunks", "1", "--text", arg(&text), "--report", "r.html"],
+        &[
+            "compress",
+            "--method",
+            "rtn",
+            "tiny-1.5B",
+            "--grid",
+            "q4_k",
+            "--chunks",
+            "1",
+            "--text",
+            arg(&text),
+            "--report",
+            "r.html",
+        ],
     )
     .ok();
     assert!(ran.out.trim_end().ends_with("written: tiny-1.5B-rtn-q4_k.gguf"), "{}", ran.out);
@@ -63,7 +77,7 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
     let directory = temporary();
     Tiny::default().write(&directory.path().join("tiny"));
     let text = text_file(directory.path());
-    let args = ["compress", "tiny", "--bits", "4.25", "--dry-run", "--calibration", arg(&text)];
+    let args = ["compress", "--method", "rtn", "tiny", "--bits", "4.25", "--dry-run", "--calibration", arg(&text)];
     let plan = run_in(directory.path(), &[&args[..], &["--json"]].concat()).json();
     assert_eq!(plan["dry_run"], true);
     assert!(plan["tensors"].as_array().unwrap().len() > 15);
@@ -78,14 +92,16 @@ fn what_exists_stays_unless_forced() {
     let (model, output) = (directory.path().join("tiny"), directory.path().join("out.gguf"));
     Tiny::narrow().write(&model);
     std::fs::write(&output, "mine").unwrap();
-    let args = ["compress", arg(&model), "--grid", "q8_0", "--no-eval", "--json", "-o", arg(&output)];
+    let args =
+        ["compress", "--method", "rtn", arg(&model), "--grid", "q8_0", "--no-eval", "--json", "-o", arg(&output)];
     run(&args).refused(&["out.gguf exists already", "--force"]);
     assert_eq!(std::fs::read(&output).unwrap(), b"mine");
     run(&[&args[..], &["--force"]].concat()).json();
     run(&["inspect", arg(&output)]).ok();
     let to = |path: &str, flags: &[&str]| {
         let path = directory.path().join(path);
-        let args = ["compress", arg(&model), "--grid", "q8_0", "--no-eval", "--json", "-o", arg(&path)];
+        let args =
+            ["compress", "--method", "rtn", arg(&model), "--grid", "q8_0", "--no-eval", "--json", "-o", arg(&path)];
         run(&[&args[..], flags].concat())
     };
     to("tiny", &["--force"]).refused(&["is a directory"]);
@@ -99,9 +115,10 @@ fn quantised_sources_are_taken_only_when_asked() {
     let (model, small) = (directory.path().join("tiny"), directory.path().join("small.gguf"));
     Tiny::default().write(&model);
     let text = text_file(directory.path());
-    run(&["compress", arg(&model), "--grid", "q8_0", "--no-eval", "-o", arg(&small)]).ok();
+    run(&["compress", "--method", "rtn", arg(&model), "--grid", "q8_0", "--no-eval", "-o", arg(&small)]).ok();
     let smaller = directory.path().join("smaller.gguf");
-    let args = ["compress", arg(&small), "--grid", "q4_0", "--chunks", "1", "--json", "-o", arg(&smaller)];
+    let args =
+        ["compress", "--method", "rtn", arg(&small), "--grid", "q4_0", "--chunks", "1", "--json", "-o", arg(&smaller)];
     run(&args).refused(&["is q8_0 already", "--allow-requantize"]);
     let report = run(&[&args[..], &["--allow-requantize", "--text", arg(&text)]].concat()).json();
     assert_eq!(report["requantized"], true);
@@ -116,7 +133,21 @@ fn too_little_memory_is_refused_with_the_least() {
     let text = text_file(directory.path());
     let with = |limit: &str| {
         let (text, output) = (arg(&text), arg(&output));
-        let args = ["compress", arg(&model), "--grid", "q4_k", "--chunks", "1", "--text", text, "--json", "-o", output];
+        let args = [
+            "compress",
+            "--method",
+            "rtn",
+            arg(&model),
+            "--grid",
+            "q4_k",
+            "--chunks",
+            "1",
+            "--text",
+            text,
+            "--json",
+            "-o",
+            output,
+        ];
         run(&[&args[..], &["--memory", limit]].concat())
     };
     with("10MB").refused(&["--memory 10", "too little", "MB at the least"]);

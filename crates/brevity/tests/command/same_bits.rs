@@ -14,7 +14,8 @@ fn text(model: &str, threads: &str, isa: &str) -> String {
 }
 
 fn file(model: &Path, output: &Path, flags: &[&str], threads: &str, isa: &str) -> Vec<u8> {
-    let args = ["compress", arg(model), "--no-eval", "-o", arg(output), "--force", "--threads", threads];
+    let args =
+        ["compress", "--method", "rtn", arg(model), "--no-eval", "-o", arg(output), "--force", "--threads", threads];
     ran(brevity(&[&args[..], flags].concat()).env("BREVITY_ISA", isa)).ok();
     std::fs::read(output).unwrap()
 }
@@ -25,7 +26,7 @@ fn text_is_the_same_on_every_way() {
     let (model, small) = (directory.path().join("tiny"), directory.path().join("small.gguf"));
     Tiny { width: 512, ..Tiny::default() }.write(&model);
     let mixed = ["--tensor-type", "attn_q=q8_0", "--tensor-type", "ffn_up=q3_k", "--tensor-type", "attn_v=iq4_nl"];
-    let args = ["compress", arg(&model), "--grid", "q4_k", "--no-eval", "-o", arg(&small)];
+    let args = ["compress", "--method", "rtn", arg(&model), "--grid", "q4_k", "--no-eval", "-o", arg(&small)];
     run(&[&args[..], &mixed].concat()).ok();
     for model in [arg(&model), arg(&small), "nano"] {
         let first = text(model, WAYS[0].0, WAYS[0].1);

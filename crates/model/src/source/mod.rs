@@ -158,6 +158,15 @@ impl ModelSource {
         self.fold_digest
     }
 
+    /// The model that ends after its first `count` blocks (all, if there are fewer): what costs time and memory in it tells
+    /// what the whole will cost. Metadata and file sizes stay the whole model's.
+    pub fn first_blocks(mut self, count: usize) -> Self {
+        self.config.windows.truncate(count);
+        self.tensors.retain(|tensor| tensor.role.layer.is_none_or(|layer| layer < count));
+        self.by_role = self.tensors.iter().enumerate().map(|(index, tensor)| (tensor.role, index)).collect();
+        self
+    }
+
     /// Its tensors, in the order in which the model uses them.
     pub fn tensors(&self) -> &[TensorEntry] {
         &self.tensors
