@@ -1,13 +1,18 @@
 //! GGML blocks as the kernels read them.
 //!
-//! Q4_0, Q4_1, Q8_0, Q4_K and Q6_K are packed for direct integer kernels; every other type is kept as it lies in the file
-//! and unpacked as it is needed, a panel at a time for many tokens and a row at a time for one.
+//! Types whose weights are a scale times a code, or a step of a table, are packed for direct integer kernels at the size that
+//! they have in the file; codebook types are kept as they lie there and unpacked as it is needed, a panel at a time for many
+//! tokens and a row at a time for one.
 
 use crate::{Activation, Error, Input, Part};
-use brevity_formats::blocks::layout::{Q4_0, Q4_1, Q4K, Q6K, Q8_0};
+use brevity_formats::blocks::k::{Affine, Signed};
+use brevity_formats::blocks::layout::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use brevity_formats::blocks::legacy::Flat;
 use brevity_formats::{TensorType, blocks};
 use brevity_kernels::MatrixMut;
-use brevity_kernels::integer::{BytePanels, FlatRow, IntegerWeights, NibblePanels, RowSource, Scales, SixPanels};
+use brevity_kernels::integer::{
+    FlatCodes, FlatPanels, FlatRow, IntegerWeights, RowSource, Scales, Steps, SuperKind, SuperPanels, SuperRow,
+};
 use half::f16;
 
 /// A matrix of GGML blocks.
@@ -28,12 +33,24 @@ impl BlocksPart {
             return Err(Error::Length { part: "blocks", field: "blocks", rows, cols, found, expected });
         }
         let (block, has_min) = blocks::code_block(ty).ok_or(Error::Unsupported { ty })?;
+        let shape = (rows, cols);
+        let bits = FlatCodes::Bits;
         let weights = match ty {
-            TensorType::Q4_0 => IntegerWeights::Nibble(nibbles(rows, cols, false, bytes, |b| Q4_0::read(b).fields())),
-            TensorType::Q4_1 => IntegerWeights::Nibble(nibbles(rows, cols, true, bytes, |b| Q4_1::read(b).fields())),
-            TensorType::Q8_0 => IntegerWeights::Byte(pack_q8_0(rows, cols, bytes)),
-            TensorType::Q4K => IntegerWeights::Nibble(pack_q4k(rows, cols, bytes)),
-            TensorType::Q6K => IntegerWeights::Six(pack_q6k(rows, cols, bytes)),
+            TensorType::Q4_0 => flat(shape, bits(4), false, bytes, |b| Q4_0::read(b).fields()),
+            TensorType::Q4_1 => flat(shape, bits(4), true, bytes, |b| Q4_1::read(b).fields()),
+            TensorType::Q5_0 => flat(shape, bits(5), false, bytes, |b| Q5_0::read(b).fields()),
+            TensorType::Q5_1 => flat(shape, bits(5), true, bytes, |b| Q5_1::read(b).fields()),
+            TensorType::Q8_0 => flat(shape, bits(8), false, bytes, |b| {
+                let fields = Q8_0::read(b).fields();
+                Flat { codes: fields.codes.map(|code| code ^ 0x80), ..fields }
+            }),
+            TensorType::Iq4Nl => flat(shape, FlatCodes::Table(Steps::Iq4), false, bytes, |b| Iq4Nl::read(b).fields()),
+            TensorType::Q2K => affine(shape, SuperKind::Q2K, bytes, |b| Q2K::read(b).fields()),
+            TensorType::Q4K => affine(shape, SuperKind::Q4K, bytes, |b| Q4K::read(b).fields()),
+            TensorType::Q5K => affine(shape, SuperKind::Q5K, bytes, |b| Q5K::read(b).fields()),
+            TensorType::Q3K => signed(shape, SuperKind::Q3K, bytes, |b| Q3K::read(b).fields()),
+            TensorType::Q6K => signed(shape, SuperKind::Q6K, bytes, |b| Q6K::read(b).fields()),
+            TensorType::Iq4Xs => signed(shape, SuperKind::Iq4Xs, bytes, |b| Iq4Xs::read(b).fields()),
             _ => {
                 let source = RawRows { ty, rows, cols, block, has_min, row, bytes: bytes.to_vec() };
                 IntegerWeights::Rows(Box::new(source))
@@ -82,15 +99,16 @@ fn half(bits: u16) -> f32 {
     f16::from_bits(bits).to_f32()
 }
 
-fn nibbles<const N: usize>(
-    rows: usize,
-    cols: usize,
+/// Packs blocks of 32 with a scale each.
+fn flat<const N: usize>(
+    (rows, cols): (usize, usize),
+    codes: FlatCodes,
     has_min: bool,
     bytes: &[u8],
-    fields: impl Fn(&[u8; N]) -> blocks::legacy::Flat + Sync,
-) -> NibblePanels {
+    fields: impl Fn(&[u8; N]) -> Flat + Sync,
+) -> IntegerWeights {
     let row_blocks = cols / 32;
-    NibblePanels::flat(rows, cols, Scales::F16, has_min, |row, out: FlatRow<u8>| {
+    IntegerWeights::Flat(FlatPanels::new((rows, cols), codes, Scales::F16, has_min, |row, out: FlatRow| {
         let blocks = &bytes.as_chunks::<N>().0[row * row_blocks..][..row_blocks];
         for (index, block) in blocks.iter().enumerate() {
             let block = fields(block);
@@ -100,45 +118,48 @@ fn nibbles<const N: usize>(
                 out.mins[index] = -half(block.m);
             }
         }
-    })
+    }))
 }
 
-fn pack_q8_0(rows: usize, cols: usize, bytes: &[u8]) -> BytePanels {
-    let row_blocks = cols / 32;
-    BytePanels::flat(rows, cols, Scales::F16, false, |row, out: FlatRow<i8>| {
-        let blocks = &bytes.as_chunks::<{ Q8_0::BYTES }>().0[row * row_blocks..][..row_blocks];
-        for (index, block) in blocks.iter().enumerate() {
-            let block = Q8_0::read(block).fields();
-            out.codes[32 * index..][..32].copy_from_slice(&block.codes.map(|code| code as i8));
-            out.scales[index] = half(block.d);
-        }
-    })
-}
-
-fn pack_q4k(rows: usize, cols: usize, bytes: &[u8]) -> NibblePanels {
+/// Packs super-blocks that `fields` reads from `N` bytes each; `put(fields, index, row)` writes one to its row.
+fn super_blocks<F, const N: usize>(
+    (rows, cols): (usize, usize),
+    kind: SuperKind,
+    bytes: &[u8],
+    fields: impl Fn(&[u8; N]) -> F + Sync,
+    put: impl Fn(&F, usize, &mut SuperRow) + Sync,
+) -> IntegerWeights {
     let row_blocks = cols / 256;
-    NibblePanels::super_blocks(rows, cols, |row, out| {
-        let blocks = &bytes.as_chunks::<{ Q4K::BYTES }>().0[row * row_blocks..][..row_blocks];
-        for (index, block) in blocks.iter().enumerate() {
-            let block = Q4K::read(block).fields();
-            out.codes[256 * index..][..256].copy_from_slice(&block.codes);
-            (out.d[index], out.dmin[index]) = (block.d, block.dmin);
-            out.scales[8 * index..][..8].copy_from_slice(&block.scales);
-            out.mins[8 * index..][..8].copy_from_slice(&block.mins);
-        }
+    IntegerWeights::Super(SuperPanels::new((rows, cols), kind, |row, mut out| {
+        let blocks = &bytes.as_chunks::<N>().0[row * row_blocks..][..row_blocks];
+        blocks.iter().enumerate().for_each(|(index, block)| put(&fields(block), index, &mut out));
+    }))
+}
+
+fn affine<const S: usize, const N: usize>(
+    shape: (usize, usize),
+    kind: SuperKind,
+    bytes: &[u8],
+    fields: impl Fn(&[u8; N]) -> Affine<S> + Sync,
+) -> IntegerWeights {
+    super_blocks(shape, kind, bytes, fields, |block, index, out| {
+        out.codes[256 * index..][..256].copy_from_slice(&block.codes);
+        (out.d[index], out.dmin[index]) = (block.d, block.dmin);
+        out.scales[S * index..][..S].copy_from_slice(&block.scales);
+        out.mins[S * index..][..S].copy_from_slice(&block.mins);
     })
 }
 
-fn pack_q6k(rows: usize, cols: usize, bytes: &[u8]) -> SixPanels {
-    let row_blocks = cols / 256;
-    SixPanels::new(rows, cols, |row, out| {
-        let blocks = &bytes.as_chunks::<{ Q6K::BYTES }>().0[row * row_blocks..][..row_blocks];
-        for (index, block) in blocks.iter().enumerate() {
-            let block = Q6K::read(block).fields();
-            out.codes[256 * index..][..256].copy_from_slice(&block.codes);
-            out.d[index] = block.d;
-            out.scales[16 * index..][..16].copy_from_slice(&block.scales);
-        }
+fn signed<const S: usize, const N: usize>(
+    shape: (usize, usize),
+    kind: SuperKind,
+    bytes: &[u8],
+    fields: impl Fn(&[u8; N]) -> Signed<S> + Sync,
+) -> IntegerWeights {
+    super_blocks(shape, kind, bytes, fields, |block, index, out| {
+        out.codes[256 * index..][..256].copy_from_slice(&block.codes);
+        out.d[index] = block.d;
+        out.scales[S * index..][..S].copy_from_slice(&block.scales.map(|scale| scale as u8));
     })
 }
 

@@ -1,13 +1,15 @@
 //! Integer codes with a scale and a zero point per group, `w = scale·(code − zero)`, as the kernels read them.
 //!
-//! Up to 4 bits are held as nibbles, more as bytes; the zero point becomes the min `scale·zero` (bytes: `scale·(zero − 128)`,
-//! for codes shifted to −128..=127).
+//! Codes keep their number of bits. Scales that are half floats, as every format of such grids stores them, stay half floats
+//! beside zero points of a byte; others become f32 with the min `scale·zero`. Eight-bit codes and their zero points are
+//! shifted to −128..=127.
 
 use crate::{Input, Part};
 use brevity_formats::grid::GridMatrix;
 use brevity_kernels::MatrixMut;
 use brevity_kernels::dense::DensePanels;
-use brevity_kernels::integer::{BytePanels, FlatRow, IntegerWeights, NibblePanels, RowSource, Scales};
+use brevity_kernels::integer::{FlatCodes, FlatPanels, IntegerWeights, RowSource, Scales};
+use half::f16;
 
 /// A matrix on an integer grid.
 pub struct GridPart(Kind);
@@ -31,26 +33,19 @@ impl GridPart {
 
 fn panels(grid: &GridMatrix, group: usize) -> IntegerWeights {
     let groups = grid.groups_per_row();
-    let fields = |row: usize, shift: f32, scales: &mut [f32], mins: &mut [f32]| {
-        let first = row * groups;
-        let stored = grid.scales[first..][..groups].iter().zip(&grid.zeros[first..][..groups]);
-        for ((scale, min), (stored, zero)) in scales.iter_mut().zip(mins).zip(stored) {
+    let halves = grid.scales.iter().all(|scale| f16::from_f32(*scale).to_f32() == *scale);
+    let scales = if halves { Scales::Zeros { group } } else { Scales::F32 { group } };
+    let (bits, shift) = if grid.bits == 8 { (8, 128.0) } else { (u32::from(grid.bits).max(2), 0.0) };
+    let shape = (grid.rows, grid.cols);
+    IntegerWeights::Flat(FlatPanels::new(shape, FlatCodes::Bits(bits), scales, true, |row, out| {
+        out.codes.copy_from_slice(&grid.codes[row * grid.cols..][..grid.cols]);
+        let stored = grid.scales[row * groups..].iter().zip(&grid.zeros[row * groups..]);
+        for ((scale, min), (stored, zero)) in out.scales.iter_mut().zip(out.mins).zip(stored) {
+            let zero = f32::from(*zero) - shift;
             *scale = *stored;
-            *min = stored * (f32::from(*zero) - shift);
+            *min = if halves { zero } else { stored * zero };
         }
-    };
-    let codes = |row: usize| &grid.codes[row * grid.cols..][..grid.cols];
-    let scales = Scales::F32 { group };
-    match grid.bits {
-        0..=4 => IntegerWeights::Nibble(NibblePanels::flat(grid.rows, grid.cols, scales, true, |row, out| {
-            out.codes.copy_from_slice(codes(row));
-            fields(row, 0.0, out.scales, out.mins);
-        })),
-        _ => IntegerWeights::Byte(BytePanels::flat(grid.rows, grid.cols, scales, true, |row, out: FlatRow<i8>| {
-            out.codes.iter_mut().zip(codes(row)).for_each(|(out, code)| *out = (code ^ 0x80) as i8);
-            fields(row, 128.0, out.scales, out.mins);
-        })),
-    }
+    }))
 }
 
 /// A grid whose groups are multiples of 16, unpacked row by row.

@@ -24,34 +24,32 @@
 //! without mins), and each output is the chain `acc = fma(x[k], w[k], acc)`, k ascending from +0, as for dense weights.
 //!
 //! # Which packing?
-//! | codes | type | formats | bits per weight |
-//! |---|---|---|---|
-//! | 4 bits, block 32 | [`NibblePanels`] | Q4_0, Q4_1, Q4_K, int4 grids | 4.5, 5, 4.63, 4 + fields |
-//! | 8 bits, block 32 | [`BytePanels`] | Q8_0, int8 grids | 8.5, 8 + fields |
-//! | 6 bits, block 16 | [`SixPanels`] | Q6_K | 6.63 |
-//! | anything else | [`RowSource`] | unpacked as it is needed | the format's own |
+//! | scales | type | formats |
+//! |---|---|---|
+//! | one per block of 32, or per group of columns | [`FlatPanels`] | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, integer grids of 2 to 8 bits |
+//! | small integers times a factor per 256 columns | [`SuperPanels`] | Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS |
+//! | anything else | [`RowSource`] | unpacked as it is needed |
 //!
+//! Packed weights take the bytes of their format, and at most 4 % more.
 //! The packed ones hold sixteen outputs side by side (a panel), so that one vector instruction serves sixteen outputs.
 
 mod activations;
-mod byte;
+mod codes;
 mod flat;
 mod kernel;
 mod lanes;
-mod nibble;
 mod pack;
 mod rows;
-mod six;
 pub mod specification;
 mod storage;
+mod supers;
 #[cfg(test)]
 mod tests;
 
 pub use activations::Activations;
-pub use byte::BytePanels;
-pub use nibble::{NibblePanels, SuperRow};
-pub use pack::{FlatRow, Scales};
-pub use six::{SixPanels, SixRow};
+pub use codes::Steps;
+pub use flat::{FlatCodes, FlatPanels, FlatRow, Scales};
+pub use supers::{SuperKind, SuperPanels, SuperRow};
 
 use crate::{MatrixMut, MatrixView};
 
@@ -71,20 +69,33 @@ pub trait RowSource: Send + Sync {
     fn unpack_row(&self, row: usize, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 }
 
-/// What every packed matrix does with activations.
-trait Packed {
-    fn multiply(&self, x: &Activations, y: &mut MatrixMut<'_>, accumulate: bool);
-    fn multiply_f32(&self, x: MatrixView<'_>, y: &mut MatrixMut<'_>, accumulate: bool);
+/// Something to be done with a packed matrix, whatever its layout.
+trait Visit {
+    fn visit<P: kernel::Panels>(self, panels: &P);
+}
+
+struct Multiply<'a, 'b>(&'a Activations, &'a mut MatrixMut<'b>, bool);
+
+impl Visit for Multiply<'_, '_> {
+    fn visit<P: kernel::Panels>(self, panels: &P) {
+        kernel::multiply(panels, self.0, self.1, self.2);
+    }
+}
+
+struct MultiplyF32<'a, 'b>(MatrixView<'a>, &'a mut MatrixMut<'b>, bool);
+
+impl Visit for MultiplyF32<'_, '_> {
+    fn visit<P: kernel::Panels>(self, panels: &P) {
+        kernel::multiply_f32(panels, self.0, self.1, self.2);
+    }
 }
 
 /// A matrix of integer weights, held once, as the kernels read it.
 pub enum IntegerWeights {
-    /// Four-bit codes, block 32.
-    Nibble(NibblePanels),
-    /// Eight-bit codes, block 32.
-    Byte(BytePanels),
-    /// Six-bit codes, block 16.
-    Six(SixPanels),
+    /// A scale per block of 32 or per group of columns.
+    Flat(FlatPanels),
+    /// Super-blocks of 256 columns.
+    Super(SuperPanels),
     /// Anything else, unpacked as it is needed.
     Rows(Box<dyn RowSource>),
 }
@@ -92,9 +103,8 @@ pub enum IntegerWeights {
 impl IntegerWeights {
     fn source(&self) -> &dyn RowSource {
         match self {
-            IntegerWeights::Nibble(p) => p,
-            IntegerWeights::Byte(p) => p,
-            IntegerWeights::Six(p) => p,
+            IntegerWeights::Flat(p) => p,
+            IntegerWeights::Super(p) => p,
             IntegerWeights::Rows(source) => source.as_ref(),
         }
     }
@@ -120,9 +130,8 @@ impl IntegerWeights {
     /// If the shapes do not agree, or a [`RowSource`] has blocks of neither 16 nor 32.
     pub fn multiply(&self, x: &Activations, y: &mut MatrixMut<'_>, accumulate: bool) {
         match self {
-            IntegerWeights::Nibble(p) => p.multiply(x, y, accumulate),
-            IntegerWeights::Byte(p) => p.multiply(x, y, accumulate),
-            IntegerWeights::Six(p) => p.multiply(x, y, accumulate),
+            IntegerWeights::Flat(p) => p.visit(Multiply(x, y, accumulate)),
+            IntegerWeights::Super(p) => p.visit(Multiply(x, y, accumulate)),
             IntegerWeights::Rows(source) => rows::multiply(source.as_ref(), x, y, accumulate),
         }
     }
@@ -133,9 +142,8 @@ impl IntegerWeights {
     /// As [`IntegerWeights::multiply`].
     pub fn multiply_f32(&self, x: MatrixView<'_>, y: &mut MatrixMut<'_>, accumulate: bool) {
         match self {
-            IntegerWeights::Nibble(p) => p.multiply_f32(x, y, accumulate),
-            IntegerWeights::Byte(p) => p.multiply_f32(x, y, accumulate),
-            IntegerWeights::Six(p) => p.multiply_f32(x, y, accumulate),
+            IntegerWeights::Flat(p) => p.visit(MultiplyF32(x, y, accumulate)),
+            IntegerWeights::Super(p) => p.visit(MultiplyF32(x, y, accumulate)),
             IntegerWeights::Rows(source) => rows::multiply_f32(source.as_ref(), x, y, accumulate),
         }
     }

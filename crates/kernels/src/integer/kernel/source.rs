@@ -38,7 +38,13 @@ macro_rules! forms {
 forms! {
     NibbleForm: 4, halves false, mins false, offset 8;
     NibbleMinForm: 4, halves false, mins true, offset 0;
+    NibbleHalvesForm: 4, halves true, mins false, offset 4;
+    NibbleHalvesMinForm: 4, halves true, mins true, offset 0;
+    FiveForm: 5, halves false, mins false, offset 16;
+    FiveMinForm: 5, halves false, mins true, offset 0;
     SixForm: 6, halves true, mins false, offset 32;
+    SixMinForm: 6, halves false, mins true, offset 0;
+    SevenMinForm: 7, halves false, mins true, offset 0;
     ByteForm: 8, halves false, mins false, offset 128;
     ByteMinForm: 8, halves false, mins true, offset 128;
     HalvesForm: 8, halves true, mins false, offset 128;

@@ -126,9 +126,14 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
                             for r in 0..R {
                                 let x = x.add(r * BLOCK);
                                 sums[r][p] = match (S::Form::BITS, S::Form::HALVES, h) {
-                                    (4, ..) => L::dot8::<4>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (6, _, 0) => L::dot4::<6>(sums[r][p], [c0, c1, c2, c3], x),
-                                    (6, ..) => L::dot4::<6>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
+                                    (4, false, _) => L::dot8::<4>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
+                                    (4, true, 0) => L::dot4::<4>(sums[r][p], [c0, c1, c2, c3], x),
+                                    (4, true, _) => L::dot4::<4>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
+                                    (5, ..) => L::dot8::<5>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
+                                    (6, false, _) => L::dot8::<6>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
+                                    (6, true, 0) => L::dot4::<6>(sums[r][p], [c0, c1, c2, c3], x),
+                                    (6, true, _) => L::dot4::<6>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
+                                    (7, ..) => L::dot8::<7>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
                                     (_, false, _) => L::dot8::<8>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
                                     (_, true, 0) => L::dot4::<8>(sums[r][p], [c0, c1, c2, c3], x),
                                     (_, true, _) => L::dot4::<8>(sums[r][p], [c4, c5, c6, c7], x.add(16)),

@@ -2,11 +2,13 @@
 //!
 //! `vpmaddubsw` adds two products of an unsigned and a signed byte and saturates at sixteen bits. It never does here:
 //! activations are in −127..=127, so a pair is at most `2·15·127 = 3 810` for four bits (eight pairs: 30 480),
-//! `2·63·127 = 16 002` for six bits (two pairs: 32 004), and for eight bits, where the unsigned byte is `|w| ≤ 128` and the
-//! signed one is the activation with the sign of `w`, `2·128·127 = 32 512`; all within 32 767.
+//! `2·31·127 = 7 874` for five (four pairs: 31 496), `2·63·127 = 16 002` for six (two pairs: 32 004), `2·127·127 = 32 258` for
+//! seven, and for eight bits, where the unsigned byte is `|w| ≤ 128` and the signed one is the activation with the sign of
+//! `w`, `2·128·127 = 32 512`; all within 32 767.
 
 use super::Lanes;
 use core::arch::x86_64::*;
+use core::cmp::Ordering;
 
 #[derive(Clone, Copy)]
 pub(in crate::integer) struct Avx2;
@@ -69,25 +71,27 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn low_nibbles(c: Self::C) -> Self::C {
-        unsafe { both!(h => _mm256_and_si256(c[h], _mm256_set1_epi8(15))) }
-    }
-    #[inline(always)]
-    unsafe fn high_nibbles(c: Self::C) -> Self::C {
-        unsafe { both!(h => _mm256_and_si256(_mm256_srli_epi16::<4>(c[h]), _mm256_set1_epi8(15))) }
-    }
-    #[inline(always)]
-    unsafe fn six_bits<const J: usize>(low: Self::C, bits: Self::C) -> Self::C {
+    unsafe fn bits(c: Self::C, from: u32, to: u32, count: u32) -> Self::C {
         unsafe {
             both!(h => {
-                let moved = match J {
-                    0 => _mm256_slli_epi16::<4>(bits[h]),
-                    1 => _mm256_slli_epi16::<2>(bits[h]),
-                    2 => bits[h],
-                    _ => _mm256_srli_epi16::<2>(bits[h]),
+                let moved = match from.cmp(&to) {
+                    Ordering::Greater => _mm256_srl_epi16(c[h], _mm_cvtsi32_si128((from - to) as i32)),
+                    Ordering::Less => _mm256_sll_epi16(c[h], _mm_cvtsi32_si128((to - from) as i32)),
+                    Ordering::Equal => c[h],
                 };
-                _mm256_or_si256(low[h], _mm256_and_si256(moved, _mm256_set1_epi8(0x30)))
+                _mm256_and_si256(moved, _mm256_set1_epi8((((1 << count) - 1) << to) as i8))
             })
+        }
+    }
+    #[inline(always)]
+    unsafe fn or(a: Self::C, b: Self::C) -> Self::C {
+        unsafe { both!(h => _mm256_or_si256(a[h], b[h])) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(c: Self::C, table: &[u8; 16]) -> Self::C {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            both!(h => _mm256_shuffle_epi8(table, c[h]))
         }
     }
     #[inline(always)]
@@ -135,11 +139,17 @@ impl Lanes for Avx2 {
                     let b = _mm256_maddubs_epi16(w[1][h], x[1]);
                     let c = _mm256_maddubs_epi16(w[2][h], x[2]);
                     let d = _mm256_maddubs_epi16(w[3][h], x[3]);
-                    let (ab, cd) = (_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
-                    if BITS == 4 {
-                        _mm256_add_epi32(acc[h], pairs_to_int(_mm256_add_epi16(ab, cd)))
+                    if BITS == 7 {
+                        let ab = _mm256_add_epi32(pairs_to_int(a), pairs_to_int(b));
+                        let cd = _mm256_add_epi32(pairs_to_int(c), pairs_to_int(d));
+                        _mm256_add_epi32(_mm256_add_epi32(acc[h], ab), cd)
                     } else {
-                        _mm256_add_epi32(_mm256_add_epi32(acc[h], pairs_to_int(ab)), pairs_to_int(cd))
+                        let (ab, cd) = (_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
+                        if BITS == 6 {
+                            _mm256_add_epi32(_mm256_add_epi32(acc[h], pairs_to_int(ab)), pairs_to_int(cd))
+                        } else {
+                            _mm256_add_epi32(acc[h], pairs_to_int(_mm256_add_epi16(ab, cd)))
+                        }
                     }
                 }
             })
@@ -180,6 +190,16 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn from_i8(p: *const i8) -> Self::F {
         unsafe { both!(h => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8 * h).cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F {
+        unsafe {
+            both!(h => {
+                let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * h).cast()));
+                let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+                _mm256_cvtepi32_ps(if HIGH { _mm256_srli_epi32::<4>(bytes) } else { low })
+            })
+        }
     }
     #[inline(always)]
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {

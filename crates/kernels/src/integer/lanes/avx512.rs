@@ -2,6 +2,7 @@
 
 use super::Lanes;
 use core::arch::x86_64::*;
+use core::cmp::Ordering;
 
 #[derive(Clone, Copy)]
 pub(in crate::integer) struct Avx512;
@@ -32,24 +33,23 @@ impl Lanes for Avx512 {
         unsafe { _mm512_store_si512(p.cast(), c) }
     }
     #[inline(always)]
-    unsafe fn low_nibbles(c: __m512i) -> __m512i {
-        unsafe { _mm512_and_si512(c, _mm512_set1_epi8(15)) }
-    }
-    #[inline(always)]
-    unsafe fn high_nibbles(c: __m512i) -> __m512i {
-        unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(c), _mm512_set1_epi8(15)) }
-    }
-    #[inline(always)]
-    unsafe fn six_bits<const J: usize>(low: __m512i, bits: __m512i) -> __m512i {
+    unsafe fn bits(c: __m512i, from: u32, to: u32, count: u32) -> __m512i {
         unsafe {
-            let moved = match J {
-                0 => _mm512_slli_epi16::<4>(bits),
-                1 => _mm512_slli_epi16::<2>(bits),
-                2 => bits,
-                _ => _mm512_srli_epi16::<2>(bits),
+            let moved = match from.cmp(&to) {
+                Ordering::Greater => _mm512_srl_epi16(c, _mm_cvtsi32_si128((from - to) as i32)),
+                Ordering::Less => _mm512_sll_epi16(c, _mm_cvtsi32_si128((to - from) as i32)),
+                Ordering::Equal => c,
             };
-            _mm512_or_si512(low, _mm512_and_si512(moved, _mm512_set1_epi8(0x30)))
+            _mm512_and_si512(moved, _mm512_set1_epi8((((1 << count) - 1) << to) as i8))
         }
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(c: __m512i, table: &[u8; 16]) -> __m512i {
+        unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), c) }
     }
     #[inline(always)]
     unsafe fn byte_codes(c: __m512i) -> __m512i {
@@ -117,6 +117,15 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn from_i8(p: *const i8) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> __m512 {
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let part =
+                if HIGH { _mm512_srli_epi32::<4>(bytes) } else { _mm512_and_si512(bytes, _mm512_set1_epi32(15)) };
+            _mm512_cvtepi32_ps(part)
+        }
     }
     #[inline(always)]
     unsafe fn sub(a: __m512, b: __m512) -> __m512 {

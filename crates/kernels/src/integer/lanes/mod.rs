@@ -47,10 +47,11 @@ pub(super) trait Lanes: Copy {
 
     unsafe fn codes(p: *const u8) -> Self::C;
     unsafe fn put_codes(p: *mut u8, c: Self::C);
-    unsafe fn low_nibbles(c: Self::C) -> Self::C;
-    unsafe fn high_nibbles(c: Self::C) -> Self::C;
-    /// `low | (bits >> 2·J & 3) << 4`, byte by byte.
-    unsafe fn six_bits<const J: usize>(low: Self::C, bits: Self::C) -> Self::C;
+    /// Bits `from..from + count` of every byte, moved to `to`; the others are zero. Constants after inlining.
+    unsafe fn bits(c: Self::C, from: u32, to: u32, count: u32) -> Self::C;
+    unsafe fn or(a: Self::C, b: Self::C) -> Self::C;
+    /// `table[c]`, byte by byte; the codes are below sixteen.
+    unsafe fn look_up(c: Self::C, table: &[u8; 16]) -> Self::C;
     /// Eight-bit codes stored 128 too high, as [`Lanes::dot4`] with `BITS = 8` wants them.
     unsafe fn byte_codes(c: Self::C) -> Self::C;
     /// Byte `J` (0..4) of every output as an integer; `SIGNED` or not.
@@ -66,7 +67,7 @@ pub(super) trait Lanes: Copy {
         acc
     }
     /// `acc + Σ_g w[g]·x[g]`: sixteen k. `x` points to sixteen signed bytes in −127..=127, the codes are below
-    /// `2^BITS` (`BITS` 4 or 6), or any byte (`BITS` 8).
+    /// `2^BITS` (`BITS` 4 to 7), or any byte (`BITS` 8).
     unsafe fn dot4<const BITS: u32>(acc: Self::I, w: [Self::C; 4], x: *const i8) -> Self::I;
     /// The same for thirty-two k.
     #[inline(always)]
@@ -84,6 +85,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn from_half(p: *const u16) -> Self::F;
     unsafe fn from_u8(p: *const u8) -> Self::F;
     unsafe fn from_i8(p: *const i8) -> Self::F;
+    /// The low or `HIGH` four bits of sixteen bytes.
+    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
     /// `a·b + c`, one rounding.

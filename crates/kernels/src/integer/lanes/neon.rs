@@ -1,7 +1,7 @@
 //! NEON: four registers per vector. Products are collected in sixteen bits and widened once.
 //!
 //! The sixteen-bit sums hold: eight products of four-bit codes are at most `8·15·127 = 15 240`, four of six-bit codes
-//! `4·63·127 = 32 004`, two of signed bytes `2·128·127 = 32 512`.
+//! `4·63·127 = 32 004`, two of seven-bit codes or signed bytes `2·128·127 = 32 512`.
 
 use super::Lanes;
 use core::arch::aarch64::*;
@@ -75,26 +75,25 @@ impl Lanes for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn low_nibbles(c: Self::C) -> Self::C {
-        unsafe { quads!(i => vandq_s8(c[i], vdupq_n_s8(15))) }
-    }
-    #[inline(always)]
-    unsafe fn high_nibbles(c: Self::C) -> Self::C {
-        unsafe { quads!(i => vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(c[i])))) }
-    }
-    #[inline(always)]
-    unsafe fn six_bits<const J: usize>(low: Self::C, bits: Self::C) -> Self::C {
+    unsafe fn bits(c: Self::C, from: u32, to: u32, count: u32) -> Self::C {
         unsafe {
+            let (by, mask) = (vdupq_n_s8(to as i8 - from as i8), vdupq_n_u8((((1 << count) - 1) << to) as u8));
             quads!(i => {
-                let bits = vreinterpretq_u8_s8(bits[i]);
-                let moved = match J {
-                    0 => vshlq_n_u8::<4>(bits),
-                    1 => vshlq_n_u8::<2>(bits),
-                    2 => bits,
-                    _ => vshrq_n_u8::<2>(bits),
-                };
-                vorrq_s8(low[i], vreinterpretq_s8_u8(vandq_u8(moved, vdupq_n_u8(0x30))))
+                let moved = if from == to { vreinterpretq_u8_s8(c[i]) } else { vshlq_u8(vreinterpretq_u8_s8(c[i]), by) };
+                let apart = from == 8 - count && to == 0 || to == 8 - count && from == 0;
+                vreinterpretq_s8_u8(if apart { moved } else { vandq_u8(moved, mask) })
             })
+        }
+    }
+    #[inline(always)]
+    unsafe fn or(a: Self::C, b: Self::C) -> Self::C {
+        unsafe { quads!(i => vorrq_s8(a[i], b[i])) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(c: Self::C, table: &[u8; 16]) -> Self::C {
+        unsafe {
+            let table = vld1q_s8(table.as_ptr().cast());
+            quads!(i => vqtbl1q_s8(table, vreinterpretq_u8_s8(c[i])))
         }
     }
     #[inline(always)]
@@ -134,7 +133,7 @@ impl Lanes for Neon {
         unsafe {
             let x = [broadcast(x, 0), broadcast(x, 4), broadcast(x, 8), broadcast(x, 12)];
             quads!(i => {
-                if BITS == 8 {
+                if BITS >= 7 {
                     let (low, high) = products([w[0][i], w[1][i]], [x[0], x[1]]);
                     let acc = widen_add(acc[i], low, high);
                     let (low, high) = products([w[2][i], w[3][i]], [x[2], x[3]]);
@@ -200,6 +199,16 @@ impl Lanes for Neon {
         unsafe {
             let v = vld1q_s8(p);
             let v = [wide(vmovl_s8(vget_low_s8(v))), wide(vmovl_high_s8(v))];
+            [vcvtq_f32_s32(v[0][0]), vcvtq_f32_s32(v[0][1]), vcvtq_f32_s32(v[1][0]), vcvtq_f32_s32(v[1][1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F {
+        unsafe {
+            let bytes = vld1q_u8(p);
+            let v = if HIGH { vshrq_n_u8::<4>(bytes) } else { vandq_u8(bytes, vdupq_n_u8(15)) };
+            let v =
+                [wide(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v)))), wide(vreinterpretq_s16_u16(vmovl_high_u8(v)))];
             [vcvtq_f32_s32(v[0][0]), vcvtq_f32_s32(v[0][1]), vcvtq_f32_s32(v[1][0]), vcvtq_f32_s32(v[1][1])]
         }
     }

@@ -36,16 +36,16 @@ impl Lanes for Portable {
         unsafe { p.cast::<[u8; 64]>().write(c) }
     }
     #[inline]
-    unsafe fn low_nibbles(c: [u8; 64]) -> [u8; 64] {
-        map(c, |c| c & 15)
+    unsafe fn bits(c: [u8; 64], from: u32, to: u32, count: u32) -> [u8; 64] {
+        map(c, |c| (c >> from & ((1u16 << count) - 1) as u8) << to)
     }
     #[inline]
-    unsafe fn high_nibbles(c: [u8; 64]) -> [u8; 64] {
-        map(c, |c| c >> 4)
+    unsafe fn or(a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        std::array::from_fn(|i| a[i] | b[i])
     }
     #[inline]
-    unsafe fn six_bits<const J: usize>(low: [u8; 64], bits: [u8; 64]) -> [u8; 64] {
-        std::array::from_fn(|i| low[i] | (bits[i] >> (2 * J) & 3) << 4)
+    unsafe fn look_up(c: [u8; 64], table: &[u8; 16]) -> [u8; 64] {
+        map(c, |c| table[usize::from(c & 15)])
     }
     #[inline]
     unsafe fn byte_codes(c: [u8; 64]) -> [u8; 64] {
@@ -110,6 +110,10 @@ impl Lanes for Portable {
     #[inline]
     unsafe fn from_i8(p: *const i8) -> [f32; 16] {
         map(unsafe { p.cast::<[i8; 16]>().read_unaligned() }, f32::from)
+    }
+    #[inline]
+    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> [f32; 16] {
+        map(unsafe { p.cast::<[u8; 16]>().read_unaligned() }, |b| f32::from(if HIGH { b >> 4 } else { b & 15 }))
     }
     #[inline]
     unsafe fn sub(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {

@@ -1,0 +1,170 @@
+//! How codes lie in a block of 32 k × 16 outputs.
+//!
+//! A *group* is four consecutive k of sixteen outputs, 64 codes; a *line* is 64 bytes. Codes of `b` bits are cut into
+//! planes whose widths are the powers of two that make up `b`: 5 = 4 + 1, lowest bits first. A plane of width `w` packs
+//! `8 / w` groups into a line, the first in the lowest bits; its lines follow each other, and so do the planes. So `b` lines
+//! hold a block, whatever `b` is, and a shift and a mask for each plane give a group.
+
+use super::activations::BLOCK;
+use super::lanes::Lanes;
+use super::pack::Codes;
+
+/// Sixteen steps that four-bit codes stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Steps {
+    /// Those of IQ4_NL and IQ4_XS.
+    Iq4,
+    /// Twice the four-bit floats (E2M1) of MXFP4.
+    Mxfp4,
+}
+
+const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+impl Steps {
+    /// The sixteen steps.
+    pub const fn values(self) -> [i8; 16] {
+        match self {
+            Steps::Iq4 => IQ4,
+            Steps::Mxfp4 => MXFP4,
+        }
+    }
+}
+
+/// A layout of codes as the kernels read it.
+pub(super) trait CodeLayout: Copy + Send + Sync {
+    /// Bits of a stored code, and lines of a block.
+    const BITS: u32;
+    /// The `G`th group of a block.
+    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C;
+    /// All groups.
+    #[inline(always)]
+    unsafe fn codes<L: Lanes>(p: *const u8) -> [L::C; 8] {
+        unsafe {
+            [
+                Self::group::<L, 0>(p),
+                Self::group::<L, 1>(p),
+                Self::group::<L, 2>(p),
+                Self::group::<L, 3>(p),
+                Self::group::<L, 4>(p),
+                Self::group::<L, 5>(p),
+                Self::group::<L, 6>(p),
+                Self::group::<L, 7>(p),
+            ]
+        }
+    }
+}
+
+/// Codes of `BITS` bits as they are; eight bits are signed bytes, held 128 too high.
+#[derive(Clone, Copy)]
+pub(super) struct Planes<const BITS: u32>;
+
+impl<const BITS: u32> CodeLayout for Planes<BITS> {
+    const BITS: u32 = BITS;
+
+    #[inline(always)]
+    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C {
+        // SAFETY: as the caller promised; there is at least one plane.
+        unsafe {
+            if BITS == 8 {
+                return L::byte_codes(L::codes(block.add(64 * G)));
+            }
+            let (four, two, one) = (BITS & 4, BITS & 2, BITS & 1);
+            let mut code = None;
+            if four != 0 {
+                code = Some(L::bits(L::codes(block.add(G / 2 * 64)), (G % 2) as u32 * 4, 0, 4));
+            }
+            if two != 0 {
+                let line = L::codes(block.add((four as usize + G / 4) * 64));
+                code = Some(join::<L>(code, L::bits(line, (G % 4) as u32 * 2, four, 2)));
+            }
+            if one != 0 {
+                let line = L::codes(block.add((four + two) as usize * 64));
+                code = Some(join::<L>(code, L::bits(line, G as u32, four + two, 1)));
+            }
+            code.unwrap_unchecked()
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn join<L: Lanes>(low: Option<L::C>, high: L::C) -> L::C {
+    match low {
+        // SAFETY: as the caller promised.
+        Some(low) => unsafe { L::or(low, high) },
+        None => high,
+    }
+}
+
+/// Four-bit codes that stand for the [`Steps`] number `STEPS`, as eight-bit codes.
+#[derive(Clone, Copy)]
+pub(super) struct Table<const STEPS: usize>;
+
+impl<const STEPS: usize> Table<STEPS> {
+    const SIGNED: [u8; 16] = Self::bytes(0);
+    const OFFSET: [u8; 16] = Self::bytes(0x80);
+
+    const fn bytes(flip: u8) -> [u8; 16] {
+        let values = if STEPS == Steps::Iq4 as usize { IQ4 } else { MXFP4 };
+        let (mut bytes, mut i) = ([0; 16], 0);
+        while i < 16 {
+            bytes[i] = values[i] as u8 ^ flip;
+            i += 1;
+        }
+        bytes
+    }
+}
+
+impl<const STEPS: usize> CodeLayout for Table<STEPS> {
+    const BITS: u32 = 4;
+
+    #[inline(always)]
+    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C {
+        // SAFETY: as the caller promised.
+        unsafe {
+            let table = if L::BYTE_OFFSET { &Self::OFFSET } else { &Self::SIGNED };
+            L::look_up(Planes::<4>::group::<L, G>(block), table)
+        }
+    }
+}
+
+/// Bytes of a block.
+pub(super) const fn block_bytes(bits: u32) -> usize {
+    64 * bits as usize
+}
+
+/// The planes of `bits` as (width, bits below, lines before).
+fn planes(bits: u32) -> impl Iterator<Item = (u32, u32, usize)> {
+    let mut below = 0;
+    [8, 4, 2, 1].into_iter().filter(move |width| bits & width != 0).map(move |width| {
+        below += width;
+        (width, below - width, (below - width) as usize)
+    })
+}
+
+/// Packs one block of sixteen rows into zeroed bytes.
+pub(super) fn put(bits: u32, codes: &Codes, block: usize, to: &mut [u8]) {
+    for (width, below, lines) in planes(bits) {
+        let per_line = 8 / width as usize;
+        for g in 0..BLOCK / 4 {
+            let line = &mut to[64 * (lines + g / per_line)..][..64];
+            for (to, code) in line.iter_mut().zip(codes.group(8 * block + g)) {
+                let part = u32::from(code) >> below & ((1 << width) - 1);
+                *to |= (part << ((g % per_line) as u32 * width)) as u8;
+            }
+        }
+    }
+}
+
+/// The code of column `k` of a block.
+pub(super) fn get(bits: u32, block: &[u8], lane: usize, k: usize) -> u8 {
+    let mut code = 0;
+    for (width, below, lines) in planes(bits) {
+        let (per_line, g) = (8 / width as usize, k / 4);
+        let byte = block[64 * (lines + g / per_line) + lane * 4 + k % 4];
+        let part = u32::from(byte) >> ((g % per_line) as u32 * width) & ((1 << width) - 1);
+        code |= part << below;
+    }
+    code as u8
+}
