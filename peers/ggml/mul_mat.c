@@ -3,7 +3,7 @@
 //   L=build  S=llama.cpp/ggml
 //   gcc -O2 -I$S/include mul_mat.c -o mul_mat $L/ggml/src/libggml.a $L/ggml/src/libggml-cpu.a \
 //       $L/ggml/src/libggml-base.a -lstdc++ -lm -lpthread -fopenmp
-//   ./mul_mat [repetitions [most rows]]
+//   ./mul_mat [repetitions [most rows [name of a type]]]
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
@@ -68,18 +68,28 @@ static double best(enum ggml_type type, int rows, const void *weights, ggml_back
 int main(int argc, char **argv) {
     double scale = argc > 1 ? atof(argv[1]) : 1;
     int most = argc > 2 ? atoi(argv[2]) : 512;
-    enum ggml_type types[] = {GGML_TYPE_Q4_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1};
+    enum ggml_type types[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,   GGML_TYPE_Q5_1,   GGML_TYPE_Q8_0,
+                              GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K,   GGML_TYPE_Q5_K,   GGML_TYPE_Q6_K,
+                              GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS, GGML_TYPE_MXFP4, GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XS,
+                              GGML_TYPE_IQ2_S, GGML_TYPE_IQ3_XXS, GGML_TYPE_IQ3_S};
     int rows[] = {1, 4, 16, 64, 512};
     float *source = malloc(sizeof(float) * OUTPUTS * INPUTS);
     for (size_t i = 0; i < (size_t)OUTPUTS * INPUTS; i++) source[i] = (float)rand() / RAND_MAX - 0.5f;
-    printf("GFLOP/s       m =     1       4      16      64     512\n");
-    for (int t = 0; t < 5; t++) {
-        void *weights = malloc(ggml_row_size(types[t], INPUTS) * OUTPUTS);
-        ggml_quantize_chunk(types[t], source, weights, 0, OUTPUTS, INPUTS, NULL);
+    const char *only = argc > 3 ? argv[3] : "";
+    float importance[INPUTS];
+    for (int i = 0; i < INPUTS; i++) importance[i] = 1;
+    printf("GFLOP/s         m =     1       4      16      64     512\n");
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        if (!strstr(ggml_type_name(types[t]), only)) continue;
+        // Quantising some types takes minutes: every row holds the weights of the first.
+        size_t row = ggml_row_size(types[t], INPUTS);
+        char *weights = malloc(row * OUTPUTS);
+        ggml_quantize_chunk(types[t], source, weights, 0, 1, INPUTS, importance);
+        for (int i = 1; i < OUTPUTS; i++) memcpy(weights + i * row, weights, row);
         for (int repacked = 0; repacked < 2; repacked++) {
             ggml_backend_buffer_type_t buffers = repacked ? repack_buffers() : ggml_backend_cpu_buffer_type();
             if (!buffers) continue;
-            printf("%-5s %-8s", ggml_type_name(types[t]), repacked ? "repacked" : "plain");
+            printf("%-7s %-8s", ggml_type_name(types[t]), repacked ? "repacked" : "plain");
             for (int i = 0; i < 5 && rows[i] <= most; i++) {
                 int reps = scale * (rows[i] >= 512 ? 1 : rows[i] >= 64 ? 3 : rows[i] >= 4 ? 8 : 30);
                 printf(" %7.1f", best(types[t], rows[i], weights, buffers, reps < 1 ? 1 : reps));

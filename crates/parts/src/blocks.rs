@@ -6,14 +6,16 @@
 
 use crate::{Activation, Error, Input, Part};
 use brevity_formats::blocks::k::{Affine, Signed};
-use brevity_formats::blocks::layout::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use brevity_formats::blocks::layout::{Iq2Xxs, Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use brevity_formats::blocks::legacy::Flat;
 use brevity_formats::{TensorType, blocks};
 use brevity_kernels::MatrixMut;
 use brevity_kernels::integer::{
-    FlatCodes, FlatPanels, FlatRow, IntegerWeights, RowSource, Scales, Steps, SuperKind, SuperPanels, SuperRow,
+    Codebook, FlatCodes, FlatPanels, FlatRow, IntegerWeights, RowSource, Scales, Steps, SuperKind, SuperPanels,
+    SuperRow,
 };
 use half::f16;
+use std::sync::LazyLock;
 
 /// A matrix of GGML blocks.
 pub struct BlocksPart {
@@ -51,6 +53,7 @@ impl BlocksPart {
             TensorType::Q3K => signed(shape, SuperKind::Q3K, bytes, |b| Q3K::read(b).fields()),
             TensorType::Q6K => signed(shape, SuperKind::Q6K, bytes, |b| Q6K::read(b).fields()),
             TensorType::Iq4Xs => signed(shape, SuperKind::Iq4Xs, bytes, |b| Iq4Xs::read(b).fields()),
+            TensorType::Iq2Xxs => iq2_xxs(shape, bytes),
             _ => {
                 let source = RawRows { ty, rows, cols, block, has_min, row, bytes: bytes.to_vec() };
                 IntegerWeights::Rows(Box::new(source))
@@ -161,6 +164,47 @@ fn signed<const S: usize, const N: usize>(
         out.d[index] = block.d;
         out.scales[S * index..][..S].copy_from_slice(&block.scales.map(|scale| scale as u8));
     })
+}
+
+/// The codewords as their type unpacks them: eight blocks name 32 of them each, without signs.
+static IQ2_XXS: LazyLock<Codebook> = LazyLock::new(|| {
+    let mut words = [[0; 8]; 256];
+    for (first, words) in words.chunks_exact_mut(32).enumerate() {
+        let mut block = [0; Iq2Xxs::BYTES];
+        for (i, eight) in block[2..].chunks_exact_mut(8).enumerate() {
+            (0..4).for_each(|j| eight[j] = (32 * first + 4 * i + j) as u8);
+        }
+        let (mut codes, mut scales) = ([0; 256], [0.0; 8]);
+        let unpacked = blocks::unpack_codes(TensorType::Iq2Xxs, &block, &mut codes, &mut scales, &mut []);
+        debug_assert!(unpacked.is_ok(), "one block has 256 codes and 8 scales");
+        for (word, codes) in words.iter_mut().zip(codes.as_chunks::<8>().0) {
+            *word = codes.map(|code| code as u8);
+        }
+    }
+    Codebook::new(&words)
+});
+
+/// Per 32 weights four indices, and a word with four times seven signs below four bits of scale; the eighth sign makes the
+/// number of negative weights even.
+fn iq2_xxs(shape: (usize, usize), bytes: &[u8]) -> IntegerWeights {
+    let row_blocks = shape.1 / 256;
+    IntegerWeights::Super(SuperPanels::with_codebook(shape, &IQ2_XXS, |row, out| {
+        let blocks = &bytes.as_chunks::<{ Iq2Xxs::BYTES }>().0[row * row_blocks..][..row_blocks];
+        for (index, block) in blocks.iter().enumerate() {
+            let block = Iq2Xxs::read(block);
+            out.d[index] = u16::from_le_bytes(block.d);
+            let codes = out.codes[256 * index..][..256].chunks_exact_mut(32);
+            for ((qs, codes), scale) in block.qs.as_chunks::<8>().0.iter().zip(codes).zip(&mut out.scales[8 * index..])
+            {
+                let packed = u32::from_le_bytes([qs[4], qs[5], qs[6], qs[7]]);
+                *scale = (packed >> 28) as u8;
+                for (j, eight) in codes.chunks_exact_mut(8).enumerate() {
+                    let seven = (packed >> (7 * j)) as u8 & 127;
+                    (eight[0], eight[1]) = (qs[j], seven | (seven.count_ones() as u8 & 1) << 7);
+                }
+            }
+        }
+    }))
 }
 
 /// Blocks as they lie in the file.

@@ -4,10 +4,14 @@
 //! planes whose widths are the powers of two that make up `b`: 5 = 4 + 1, lowest bits first. A plane of width `w` packs
 //! `8 / w` groups into a line, the first in the lowest bits; its lines follow each other, and so do the planes. So `b` lines
 //! hold a block, whatever `b` is, and a shift and a mask for each plane give a group.
+//!
+//! Where eight weights share a codeword of a [`Codebook`], a line holds the indices, four of every output, and a plane of one
+//! bit the signs.
 
 use super::activations::BLOCK;
 use super::lanes::Lanes;
 use super::pack::Codes;
+use std::sync::Arc;
 
 /// Sixteen steps that four-bit codes stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +36,53 @@ impl Steps {
     }
 }
 
+/// The 256 codewords of IQ2_XXS: the magnitudes of eight weights each.
+#[derive(Clone)]
+pub struct Codebook(Arc<[u64; 512]>);
+
+impl Codebook {
+    /// From the magnitudes, at most 127.
+    pub fn new(words: &[[u8; 8]; 256]) -> Codebook {
+        let mut table = [0; 512];
+        for (i, word) in words.iter().enumerate() {
+            table[i] = u64::from_le_bytes(*word);
+            table[256 + i] = table[i] ^ 0x8080_8080_8080_8080;
+        }
+        Codebook(Arc::new(table))
+    }
+
+    /// Weight `i` of word `index`.
+    pub(super) fn magnitude(&self, index: u8, i: usize) -> i8 {
+        self.0[usize::from(index)].to_le_bytes()[i] as i8
+    }
+
+    /// The words, 128 too high if `raised`.
+    fn words(&self, raised: bool) -> *const u64 {
+        self.0[if raised { 256 } else { 0 }..].as_ptr()
+    }
+}
+
 /// A layout of codes as the kernels read it.
-pub(super) trait CodeLayout: Copy + Send + Sync {
+pub(super) trait CodeLayout: Copy {
     /// Bits of a stored code, and lines of a block.
     const BITS: u32;
+    /// For `L`; a layout with a codebook finds it in `book`.
+    fn new<L: Lanes>(book: Option<&Codebook>) -> Self;
     /// The `G`th group of a block.
-    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C;
+    unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C;
     /// All groups.
     #[inline(always)]
-    unsafe fn codes<L: Lanes>(p: *const u8) -> [L::C; 8] {
+    unsafe fn codes<L: Lanes>(self, p: *const u8) -> [L::C; 8] {
         unsafe {
             [
-                Self::group::<L, 0>(p),
-                Self::group::<L, 1>(p),
-                Self::group::<L, 2>(p),
-                Self::group::<L, 3>(p),
-                Self::group::<L, 4>(p),
-                Self::group::<L, 5>(p),
-                Self::group::<L, 6>(p),
-                Self::group::<L, 7>(p),
+                self.group::<L, 0>(p),
+                self.group::<L, 1>(p),
+                self.group::<L, 2>(p),
+                self.group::<L, 3>(p),
+                self.group::<L, 4>(p),
+                self.group::<L, 5>(p),
+                self.group::<L, 6>(p),
+                self.group::<L, 7>(p),
             ]
         }
     }
@@ -63,8 +95,12 @@ pub(super) struct Planes<const BITS: u32>;
 impl<const BITS: u32> CodeLayout for Planes<BITS> {
     const BITS: u32 = BITS;
 
+    fn new<L: Lanes>(_book: Option<&Codebook>) -> Self {
+        Planes
+    }
+
     #[inline(always)]
-    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C {
+    unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C {
         // SAFETY: as the caller promised; there is at least one plane.
         unsafe {
             if BITS == 8 {
@@ -119,12 +155,38 @@ impl<const STEPS: usize> Table<STEPS> {
 impl<const STEPS: usize> CodeLayout for Table<STEPS> {
     const BITS: u32 = 4;
 
+    fn new<L: Lanes>(_book: Option<&Codebook>) -> Self {
+        Table
+    }
+
     #[inline(always)]
-    unsafe fn group<L: Lanes, const G: usize>(block: *const u8) -> L::C {
+    unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C {
         // SAFETY: as the caller promised.
         unsafe {
             let table = if L::BYTE_OFFSET { &Self::OFFSET } else { &Self::SIGNED };
-            L::look_up(Planes::<4>::group::<L, G>(block), table)
+            L::look_up(Planes::<4>.group::<L, G>(block), table)
+        }
+    }
+}
+
+/// Indices into a [`Codebook`] and signs, as eight-bit codes.
+#[derive(Clone, Copy)]
+pub(super) struct Words(*const u64);
+
+impl CodeLayout for Words {
+    const BITS: u32 = 2;
+
+    fn new<L: Lanes>(book: Option<&Codebook>) -> Self {
+        // A panel without a book is never read.
+        Words(book.map_or(std::ptr::null(), |book| book.words(L::BYTE_OFFSET)))
+    }
+
+    #[inline(always)]
+    unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C {
+        // SAFETY: as the caller promised; all bytes are indices of words.
+        unsafe {
+            let [even, odd] = L::words(L::codes(block), G as u32 / 2, self.0);
+            L::negate(if G.is_multiple_of(2) { even } else { odd }, L::codes(block.add(64)), G as u32)
         }
     }
 }
@@ -167,4 +229,21 @@ pub(super) fn get(bits: u32, block: &[u8], lane: usize, k: usize) -> u8 {
         code |= part << below;
     }
     code as u8
+}
+
+/// Packs one block of [`Words`]: of every eight columns the first has the index, the second the signs.
+pub(super) fn put_words(codes: &Codes, block: usize, to: &mut [u8]) {
+    for lane in 0..16 {
+        let row = &codes.lane(lane)[block * BLOCK..][..BLOCK];
+        for k in 0..BLOCK {
+            to[lane * 4 + k / 8] = row[k / 8 * 8];
+            to[64 + lane * 4 + k % 4] |= (row[k / 8 * 8 + 1] >> (k % 8) & 1) << (k / 4);
+        }
+    }
+}
+
+/// The weight of column `k` of a block of [`Words`].
+pub(super) fn get_word(book: &Codebook, block: &[u8], lane: usize, k: usize) -> i8 {
+    let magnitude = book.magnitude(block[lane * 4 + k / 8], k % 8);
+    if block[64 + lane * 4 + k % 4] >> (k / 4) & 1 == 1 { -magnitude } else { magnitude }
 }

@@ -64,6 +64,10 @@ impl Codes {
         &mut self.data[lane * self.padded..][..cols]
     }
 
+    pub fn lane(&self, lane: usize) -> &[u8] {
+        &self.data[lane * self.padded..][..self.padded]
+    }
+
     /// Four k of sixteen rows from k = 4·`group` on, `[16][4]`.
     #[inline(always)]
     pub fn group(&self, group: usize) -> [u8; 64] {

@@ -1,7 +1,7 @@
 //! Super-blocks of 256 columns: an f16 factor, maybe a second one for mins, and small integers for every 16 or 32 columns.
 
 use super::activations::BLOCK;
-use super::codes::{self, CodeLayout, Planes, Steps, Table, block_bytes};
+use super::codes::{self, CodeLayout, Codebook, Planes, Steps, Table, Words, block_bytes};
 use super::kernel::*;
 use super::lanes::Lanes;
 use super::pack::{Codes, Geometry, blocks, build, lanes};
@@ -26,12 +26,15 @@ pub enum SuperKind {
     Q6K,
     /// `d·sc · steps[code]` per 32 columns with [`Steps::Iq4`]: sc −128..=127.
     Iq4Xs,
+    /// `d·(0.5 + sc)/4 · ±magnitude` per 32 columns: sc 0..=15, magnitudes from a [`Codebook`]. Of every eight codes the first
+    /// is the index of their codeword, the second has bit i set where weight i is negative.
+    Iq2Xxs,
 }
 
 impl SuperKind {
     fn bits(self) -> u32 {
         match self {
-            SuperKind::Q2K => 2,
+            SuperKind::Q2K | SuperKind::Iq2Xxs => 2,
             SuperKind::Q3K => 3,
             SuperKind::Q4K | SuperKind::Iq4Xs => 4,
             SuperKind::Q5K => 5,
@@ -43,7 +46,7 @@ impl SuperKind {
     pub fn block(self) -> usize {
         match self {
             SuperKind::Q2K | SuperKind::Q3K | SuperKind::Q6K => 16,
-            SuperKind::Q4K | SuperKind::Q5K | SuperKind::Iq4Xs => 32,
+            SuperKind::Q4K | SuperKind::Q5K | SuperKind::Iq4Xs | SuperKind::Iq2Xxs => 32,
         }
     }
 
@@ -59,6 +62,7 @@ impl SuperKind {
             SuperKind::Q3K | SuperKind::Q6K => Signed::<true>::BYTES,
             SuperKind::Q4K | SuperKind::Q5K => ByteMins::BYTES,
             SuperKind::Iq4Xs => Signed::<false>::BYTES,
+            SuperKind::Iq2Xxs => Nibbles::BYTES,
         }
     }
 
@@ -68,7 +72,7 @@ impl SuperKind {
             SuperKind::Q3K => stored as i8 - 4,
             SuperKind::Q6K => stored as i8 - 32,
             SuperKind::Iq4Xs => Steps::Iq4.values()[usize::from(stored)],
-            SuperKind::Q2K | SuperKind::Q4K | SuperKind::Q5K => stored as i8,
+            SuperKind::Q2K | SuperKind::Q4K | SuperKind::Q5K | SuperKind::Iq2Xxs => stored as i8,
         }
     }
 }
@@ -95,16 +99,32 @@ pub struct SuperPanels {
     cols: usize,
     kind: SuperKind,
     data: Bytes,
+    book: Option<Codebook>,
 }
 
 impl SuperPanels {
     /// Packs `rows × cols` codes. `fill(row, slices)` is called once per row, from several threads.
     ///
     /// # Panics
-    /// If there are scales per 16 columns, and `cols` is not a multiple of 32.
-    pub fn new(
+    /// If there are scales per 16 columns, and `cols` is not a multiple of 32; or the type has a codebook.
+    pub fn new(shape: (usize, usize), kind: SuperKind, fill: impl Fn(usize, SuperRow<'_>) + Sync) -> SuperPanels {
+        assert!(kind != SuperKind::Iq2Xxs, "{kind:?} needs a codebook");
+        SuperPanels::pack(shape, kind, None, fill)
+    }
+
+    /// The same for [`SuperKind::Iq2Xxs`] with its codewords.
+    pub fn with_codebook(
+        shape: (usize, usize),
+        book: &Codebook,
+        fill: impl Fn(usize, SuperRow<'_>) + Sync,
+    ) -> SuperPanels {
+        SuperPanels::pack(shape, SuperKind::Iq2Xxs, Some(book.clone()), fill)
+    }
+
+    fn pack(
         (rows, cols): (usize, usize),
         kind: SuperKind,
+        book: Option<Codebook>,
         fill: impl Fn(usize, SuperRow<'_>) + Sync,
     ) -> SuperPanels {
         let whole = kind.block() == BLOCK || cols.is_multiple_of(BLOCK);
@@ -139,19 +159,22 @@ impl SuperPanels {
                 let per_block = BLOCK / kind.block();
                 for (i, scale) in scales.iter().enumerate() {
                     let b = i / per_block;
-                    let field = &mut chunks[geometry.chunk(b / CHUNK) + b % CHUNK * geometry.field..][..geometry.field];
-                    put_field(kind, field, i % per_block * PANEL + lane, *scale, mins.get(i).copied());
+                    let chunk = &mut chunks[geometry.chunk(b / CHUNK)..];
+                    put_field(kind, chunk, b % CHUNK, i % per_block * PANEL + lane, *scale, mins.get(i).copied());
                 }
             }
             for first in (0..blocks).step_by(CHUNK) {
                 let n = CHUNK.min(blocks - first);
                 let body = &mut chunks[geometry.chunk(first / CHUNK) + geometry.fields(n)..];
                 for (b, to) in body[..n * geometry.code].chunks_exact_mut(geometry.code).enumerate() {
-                    codes::put(bits, &row_codes, first + b, to);
+                    match kind {
+                        SuperKind::Iq2Xxs => codes::put_words(&row_codes, first + b, to),
+                        _ => codes::put(bits, &row_codes, first + b, to),
+                    }
                 }
             }
         });
-        SuperPanels { rows, cols, kind, data }
+        SuperPanels { rows, cols, kind, data, book }
     }
 
     pub(super) fn visit(&self, visitor: impl Visit) {
@@ -163,6 +186,7 @@ impl SuperPanels {
             SuperKind::Q5K => visitor.visit(&View::<Planes<5>, FiveMinForm, ByteMins>::new(self)),
             SuperKind::Q6K => visitor.visit(&View::<Planes<6>, SixForm, Signed<true>>::new(self)),
             SuperKind::Iq4Xs => visitor.visit(&View::<Table<IQ4>, ByteForm, Signed<false>>::new(self)),
+            SuperKind::Iq2Xxs => visitor.visit(&View::<Words, ByteForm, Nibbles>::new(self)),
         }
     }
 }
@@ -185,19 +209,29 @@ fn panel_bytes(kind: SuperKind, cols: usize) -> usize {
 }
 
 /// `at` is half · 16 + lane.
-fn put_field(kind: SuperKind, field: &mut [u8], at: usize, scale: u8, min: Option<u8>) {
+fn put_field(kind: SuperKind, chunk: &mut [u8], block: usize, at: usize, scale: u8, min: Option<u8>) {
+    let field = &mut chunk[block * kind.field()..];
     match (kind, min) {
         (SuperKind::Q2K, min) => field[at] = scale & 15 | min.unwrap_or(0) << 4,
+        (SuperKind::Iq2Xxs, _) => {
+            let byte = &mut chunk[block / 2 * PANEL + at];
+            *byte = *byte & !(15 << (block % 2 * 4)) | (scale & 15) << (block % 2 * 4);
+        }
         (_, None) => field[at] = scale,
         (_, Some(min)) => (field[at], field[PANEL + at]) = (scale, min),
     }
 }
 
-fn get_field(kind: SuperKind, field: &[u8], at: usize) -> (f32, f32) {
+fn get_field(kind: SuperKind, chunk: &[u8], block: usize, at: usize) -> (f32, f32) {
+    let field = &chunk[block * kind.field()..];
     match kind {
         SuperKind::Q2K => (f32::from(field[at] & 15), f32::from(field[at] >> 4)),
         SuperKind::Q4K | SuperKind::Q5K => (f32::from(field[at]), f32::from(field[PANEL + at])),
         SuperKind::Q3K | SuperKind::Q6K | SuperKind::Iq4Xs => (f32::from(field[at] as i8), 0.0),
+        SuperKind::Iq2Xxs => {
+            let scale = f32::from(chunk[block / 2 * PANEL + at] >> (block % 2 * 4) & 15);
+            (0.25 * scale + 0.125, 0.0)
+        }
     }
 }
 
@@ -226,7 +260,7 @@ impl RowSource for SuperPanels {
             let factors = &factors[2 * PANEL * width(kind) * (b / CHUNK)..];
             let half = |i: usize| f16::from_ne_bytes([factors[2 * i], factors[2 * i + 1]]).to_f32();
             let chunk = &chunks[geometry.chunk(b / CHUNK)..];
-            let (scale, min) = get_field(kind, &chunk[b % CHUNK * geometry.field..], first / 16 * PANEL + lane);
+            let (scale, min) = get_field(kind, chunk, b % CHUNK, first / 16 * PANEL + lane);
             scales[i] = half(lane) * scale;
             if kind.has_min() {
                 mins[i] = half(PANEL + lane) * min;
@@ -234,7 +268,10 @@ impl RowSource for SuperPanels {
             let n = CHUNK.min(blocks - b / CHUNK * CHUNK);
             let block = &chunk[geometry.fields(n) + b % CHUNK * geometry.code..];
             for (k, c) in codes.iter_mut().enumerate() {
-                *c = kind.code(codes::get(kind.bits(), block, lane, first + k));
+                *c = match &self.book {
+                    Some(book) => codes::get_word(book, block, lane, k),
+                    None => kind.code(codes::get(kind.bits(), block, lane, first + k)),
+                };
             }
         }
     }
@@ -242,13 +279,14 @@ impl RowSource for SuperPanels {
 
 /// How the small integers of a block are kept.
 trait Fields: Copy + Send + Sync {
-    /// Bytes for sixteen rows.
+    /// Bytes of a block of sixteen rows.
     const BYTES: usize;
-    unsafe fn scales<L: Lanes>(at: *const u8) -> [L::F; 2];
+    /// Of a block in a chunk whose fields begin at `fields`.
+    unsafe fn scales<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2];
     /// Not asked for unless there are mins.
     #[inline(always)]
-    unsafe fn mins<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { Self::scales::<L>(at) }
+    unsafe fn mins<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe { Self::scales::<L>(fields, block) }
     }
 }
 
@@ -264,39 +302,69 @@ struct Signed<const HALVES: bool>;
 #[derive(Clone, Copy)]
 struct NibbleMins;
 
+/// Per 32 columns four bits s for the scale `(0.5 + s)/4`; two blocks share their bytes.
+#[derive(Clone, Copy)]
+struct Nibbles;
+
 impl Fields for ByteMins {
     const BYTES: usize = 2 * PANEL;
     #[inline(always)]
-    unsafe fn scales<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { [L::from_u8(at); 2] }
+    unsafe fn scales<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let at = fields.add(block * Self::BYTES);
+            [L::from_u8(at); 2]
+        }
     }
     #[inline(always)]
-    unsafe fn mins<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { [L::from_u8(at.add(PANEL)); 2] }
+    unsafe fn mins<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let at = fields.add(block * Self::BYTES);
+            [L::from_u8(at.add(PANEL)); 2]
+        }
     }
 }
 
 impl<const HALVES: bool> Fields for Signed<HALVES> {
     const BYTES: usize = PANEL * (1 + HALVES as usize);
     #[inline(always)]
-    unsafe fn scales<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { [L::from_i8(at.cast()), L::from_i8(at.cast::<i8>().add(if HALVES { PANEL } else { 0 }))] }
+    unsafe fn scales<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let at = fields.add(block * Self::BYTES);
+            [L::from_i8(at.cast()), L::from_i8(at.cast::<i8>().add(if HALVES { PANEL } else { 0 }))]
+        }
     }
 }
 
 impl Fields for NibbleMins {
     const BYTES: usize = 2 * PANEL;
     #[inline(always)]
-    unsafe fn scales<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { [L::from_nibbles::<false>(at), L::from_nibbles::<false>(at.add(PANEL))] }
+    unsafe fn scales<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let at = fields.add(block * Self::BYTES);
+            [L::from_nibble(at, 0), L::from_nibble(at.add(PANEL), 0)]
+        }
     }
     #[inline(always)]
-    unsafe fn mins<L: Lanes>(at: *const u8) -> [L::F; 2] {
-        unsafe { [L::from_nibbles::<true>(at), L::from_nibbles::<true>(at.add(PANEL))] }
+    unsafe fn mins<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let at = fields.add(block * Self::BYTES);
+            [L::from_nibble(at, 4), L::from_nibble(at.add(PANEL), 4)]
+        }
     }
 }
 
-struct View<'a, C, F, I>(&'a SuperPanels, PhantomData<(C, F, I)>);
+impl Fields for Nibbles {
+    const BYTES: usize = PANEL / 2;
+    #[inline(always)]
+    unsafe fn scales<L: Lanes>(fields: *const u8, block: usize) -> [L::F; 2] {
+        unsafe {
+            let scale = L::from_nibble(fields.add(block / 2 * PANEL), block as u32 % 2 * 4);
+            [L::fma(scale, L::splat(0.25), L::splat(0.125)); 2]
+        }
+    }
+}
+
+struct View<'a, C, F, I>(&'a SuperPanels, PhantomData<fn() -> (C, F, I)>);
 
 impl<'a, C, F, I> View<'a, C, F, I> {
     fn new(panels: &'a SuperPanels) -> Self {
@@ -309,10 +377,11 @@ impl<C: CodeLayout, F: Form, I: Fields> Panels for View<'_, C, F, I> {
     type Source<L: Lanes> = SuperSource<C, F, I>;
     fn source<L: Lanes>(&self, panel: usize) -> Self::Source<L> {
         let (kind, cols) = (self.0.kind, self.0.cols);
+        let layout = C::new::<L>(self.0.book.as_ref());
         // SAFETY: within the allocation, for every panel that exists.
         unsafe {
             let factors = self.0.data.as_ptr().add(panel * panel_bytes(kind, cols));
-            SuperSource { factors, chunks: factors.add(factor_bytes(kind, cols)), layout: PhantomData }
+            SuperSource { factors, chunks: factors.add(factor_bytes(kind, cols)), layout, form: PhantomData }
         }
     }
     fn shape(&self) -> (usize, usize) {
@@ -325,7 +394,8 @@ impl<C: CodeLayout, F: Form, I: Fields> Panels for View<'_, C, F, I> {
 struct SuperSource<C, F, I> {
     factors: *const u8,
     chunks: *const u8,
-    layout: PhantomData<(C, F, I)>,
+    layout: C,
+    form: PhantomData<(F, I)>,
 }
 
 #[derive(Clone, Copy)]
@@ -353,23 +423,23 @@ impl<L: Lanes, C: CodeLayout, F: Form, I: Fields> Source<L> for SuperSource<C, F
     }
     #[inline(always)]
     unsafe fn codes(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::C; 8] {
-        unsafe { C::codes::<L>(chunk.codes.add(block * block_bytes(C::BITS))) }
+        unsafe { self.layout.codes::<L>(chunk.codes.add(block * block_bytes(C::BITS))) }
     }
     #[inline(always)]
     unsafe fn group<const G: usize>(&self, chunk: &SuperChunk<L::F>, block: usize) -> L::C {
-        unsafe { C::group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
+        unsafe { self.layout.group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::F; 2] {
         unsafe {
-            let [a, b] = I::scales::<L>(chunk.fields.add(block * I::BYTES));
+            let [a, b] = I::scales::<L>(chunk.fields, block);
             [L::mul(chunk.d, a), L::mul(chunk.d, b)]
         }
     }
     #[inline(always)]
     unsafe fn mins(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::F; 2] {
         unsafe {
-            let [a, b] = I::mins::<L>(chunk.fields.add(block * I::BYTES));
+            let [a, b] = I::mins::<L>(chunk.fields, block);
             [L::mul(chunk.dmin, a), L::mul(chunk.dmin, b)]
         }
     }

@@ -126,7 +126,7 @@ const fn bits(bits: u32, scales: Scales, min: bool) -> Kind {
     Kind::Flat(FlatCodes::Bits(bits), scales, min)
 }
 
-const KINDS: [Kind; 32] = [
+const KINDS: [Kind; 33] = [
     bits(4, Scales::F16, false),
     bits(5, Scales::F16, false),
     bits(8, Scales::F16, false),
@@ -154,6 +154,7 @@ const KINDS: [Kind; 32] = [
     Kind::Super(SuperKind::Q5K),
     Kind::Super(SuperKind::Q6K),
     Kind::Super(SuperKind::Iq4Xs),
+    Kind::Super(SuperKind::Iq2Xxs),
     Kind::Rows { block: 16, min: false },
     Kind::Rows { block: 16, min: true },
     Kind::Rows { block: 32, min: false },
@@ -179,7 +180,7 @@ fn code(kind: Kind, stored: u8) -> i8 {
 fn largest(kind: Kind) -> u8 {
     match kind {
         Kind::Flat(FlatCodes::Bits(bits), ..) => ((1u32 << bits) - 1) as u8,
-        Kind::Rows { .. } => 255,
+        Kind::Rows { .. } | Kind::Super(SuperKind::Iq2Xxs) => 255,
         Kind::Super(SuperKind::Q2K) => 3,
         Kind::Super(SuperKind::Q3K) => 7,
         Kind::Super(SuperKind::Q5K) => 31,
@@ -188,11 +189,30 @@ fn largest(kind: Kind) -> u8 {
     }
 }
 
+/// Magnitudes that tell words and places apart.
+fn codebook() -> [[u8; 8]; 256] {
+    std::array::from_fn(|word| std::array::from_fn(|i| ((word * 37 + i * 59) % 128) as u8))
+}
+
+/// What a row of stored codes stands for.
+fn stands_for(kind: Kind, stored: &[u8]) -> Vec<i8> {
+    let Kind::Super(SuperKind::Iq2Xxs) = kind else { return stored.iter().map(|&c| code(kind, c)).collect() };
+    let book = codebook();
+    let eight = |(k, _): (usize, &u8)| {
+        let first = k / 8 * 8;
+        let magnitude = book[usize::from(stored[first])][k % 8] as i8;
+        let signs = stored.get(first + 1).copied().unwrap_or(0);
+        if signs >> (k % 8) & 1 == 1 { -magnitude } else { magnitude }
+    };
+    stored.iter().enumerate().map(eight).collect()
+}
+
 /// Scale and min of a sub-block, from random bytes, as they are stored and as they count.
 fn field(kind: SuperKind, bytes: [u8; 2]) -> ([u8; 2], [f32; 2]) {
     match kind {
         SuperKind::Q2K => (bytes.map(|b| b & 15), bytes.map(|b| f32::from(b & 15))),
         SuperKind::Q4K | SuperKind::Q5K => (bytes, bytes.map(f32::from)),
+        SuperKind::Iq2Xxs => (bytes.map(|b| b & 15), [(0.5 + f32::from(bytes[0] & 15)) * 0.25, 0.0]),
         _ => (bytes, [f32::from(bytes[0] as i8), 0.0]),
     }
 }
@@ -218,7 +238,7 @@ fn weights(kind: Kind, rows: usize, cols: usize, rng: &mut Random, wild: bool) -
     };
     let groups = cols.div_ceil(block);
     let stored: Vec<u8> = (0..rows * cols).map(|_| rng.code(0, i64::from(largest(kind))) as u8).collect();
-    let codes = stored.iter().map(|&c| code(kind, c)).collect();
+    let codes = stored.chunks(cols.max(1)).flat_map(|row| stands_for(kind, row)).collect();
     let mut plain =
         Plain { rows, cols, block, has_min, codes, scales: vec![0.0; rows * groups], mins: vec![0.0; rows * groups] };
     let supers = cols.div_ceil(256);
@@ -259,7 +279,7 @@ fn weights(kind: Kind, rows: usize, cols: usize, rng: &mut Random, wild: bool) -
                 }
             }))
         }
-        Kind::Super(kind) => IntegerWeights::Super(SuperPanels::new((rows, cols), kind, |r, to| {
+        Kind::Super(kind) => IntegerWeights::Super(super_panels((rows, cols), kind, |r, to| {
             to.codes.copy_from_slice(row(r));
             for (s, d) in to.d.iter_mut().enumerate() {
                 *d = halves[r * supers + s][0];
@@ -277,6 +297,13 @@ fn weights(kind: Kind, rows: usize, cols: usize, rng: &mut Random, wild: bool) -
         Kind::Rows { .. } => IntegerWeights::Rows(Box::new(plain.clone())),
     };
     (packed, plain)
+}
+
+fn super_panels(shape: (usize, usize), kind: SuperKind, fill: impl Fn(usize, SuperRow<'_>) + Sync) -> SuperPanels {
+    match kind {
+        SuperKind::Iq2Xxs => SuperPanels::with_codebook(shape, &Codebook::new(&codebook()), fill),
+        _ => SuperPanels::new(shape, kind, fill),
+    }
 }
 
 fn fill(plain: &Plain, r: usize, per: usize, scales: &mut [f32], mins: &mut [f32]) {
@@ -405,7 +432,7 @@ fn large_shapes_and_extreme_codes() {
 #[test]
 fn the_largest_sums_are_exact() {
     // All codes and all activations at their extremes: where a saturating instruction would show.
-    for kind in KINDS {
+    for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Super(SuperKind::Iq2Xxs)) {
         for (stored, sign) in [(0, 1.0), (0, -1.0), (largest(kind), 1.0), (largest(kind), -1.0)] {
             let code = code(kind, stored);
             let one = f16::ONE.to_bits();
@@ -416,7 +443,7 @@ fn the_largest_sums_are_exact() {
                         to.scales.fill(1.0);
                     }))
                 }
-                Kind::Super(kind) => IntegerWeights::Super(SuperPanels::new((16, 256), kind, |_, to| {
+                Kind::Super(kind) => IntegerWeights::Super(super_panels((16, 256), kind, |_, to| {
                     to.codes.fill(stored);
                     to.d.fill(one);
                     to.scales.fill(1);
@@ -527,6 +554,7 @@ fn packed_weights_are_no_larger_than_their_formats() {
         (Kind::Flat(FlatCodes::Table(Steps::Iq4), Scales::F16, false), 4.5),
         (bits(3, Scales::Zeros { group: 128 }, true), 3.0 + 24.0 / 128.0),
         (bits(4, Scales::Zeros { group: 64 }, true), 4.0 + 24.0 / 64.0),
+        (Kind::Super(SuperKind::Iq2Xxs), 2.0625 * 1.03),
         (Kind::Super(SuperKind::Q2K), 2.625),
         (Kind::Super(SuperKind::Q3K), 3.4375),
         (Kind::Super(SuperKind::Q4K), 4.5),

@@ -83,7 +83,7 @@ pub(super) const fn field_bytes<S: ScaleLayout>(has_min: bool) -> usize {
 }
 
 /// [`FlatPanels`] of one layout.
-pub(super) struct View<'a, C, F, S>(&'a FlatPanels, PhantomData<(C, F, S)>);
+pub(super) struct View<'a, C, F, S>(&'a FlatPanels, PhantomData<fn() -> (C, F, S)>);
 
 impl<'a, C, F, S> View<'a, C, F, S> {
     pub fn new(panels: &'a FlatPanels) -> Self {
@@ -102,7 +102,8 @@ impl<C: CodeLayout, F: Form, S: ScaleLayout> Panels for View<'_, C, F, S> {
                 base: w.data.as_ptr().add(panel * w.panel_bytes()),
                 apart: w.apart.as_ptr().wrapping_add(panel * w.apart_bytes()),
                 inverse: (1u64 << 32).div_ceil(w.blocks_per_group as u64),
-                layout: PhantomData,
+                layout: C::new::<L>(None),
+                form: PhantomData,
             }
         }
     }
@@ -119,7 +120,8 @@ pub(super) struct FlatSource<C, F, S> {
     /// 2³² over the blocks of a group, rounded up: the group of a block without a division. Exact as long as the product of
     /// both is below 2³².
     inverse: u64,
-    layout: PhantomData<(C, F, S)>,
+    layout: C,
+    form: PhantomData<(F, S)>,
 }
 
 #[derive(Clone, Copy)]
@@ -158,11 +160,11 @@ impl<L: Lanes, C: CodeLayout, F: Form, S: ScaleLayout> Source<L> for FlatSource<
     }
     #[inline(always)]
     unsafe fn codes(&self, chunk: &FlatChunk, block: usize) -> [L::C; 8] {
-        unsafe { C::codes::<L>(chunk.codes.add(block * block_bytes(C::BITS))) }
+        unsafe { self.layout.codes::<L>(chunk.codes.add(block * block_bytes(C::BITS))) }
     }
     #[inline(always)]
     unsafe fn group<const G: usize>(&self, chunk: &FlatChunk, block: usize) -> L::C {
-        unsafe { C::group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
+        unsafe { self.layout.group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &FlatChunk, block: usize) -> [L::F; 2] {

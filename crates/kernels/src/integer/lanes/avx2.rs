@@ -95,6 +95,33 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2] {
+        unsafe {
+            let (mut even, mut odd) = (c, c);
+            for h in 0..2 {
+                let moved = _mm256_srl_epi32(c[h], _mm_cvtsi32_si128(8 * byte as i32));
+                let index = _mm256_and_si256(moved, _mm256_set1_epi32(255));
+                let (low, high) = (_mm256_castsi256_si128(index), _mm256_extracti128_si256::<1>(index));
+                // Outputs 0, 1, 4, 5 and 2, 3, 6, 7: the order in which the halves of two registers are joined.
+                let a = _mm256_i32gather_epi64::<8>(words.cast(), _mm_unpacklo_epi64(low, high));
+                let b = _mm256_i32gather_epi64::<8>(words.cast(), _mm_unpackhi_epi64(low, high));
+                let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+                even[h] = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+                odd[h] = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+            }
+            [even, odd]
+        }
+    }
+    #[inline(always)]
+    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C {
+        unsafe {
+            both!(h => {
+                let top = _mm256_sll_epi16(signs[h], _mm_cvtsi32_si128(7 - bit as i32));
+                _mm256_sign_epi8(c[h], _mm256_or_si256(top, _mm256_set1_epi8(1)))
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn byte_codes(c: Self::C) -> Self::C {
         unsafe { both!(h => _mm256_xor_si256(c[h], _mm256_set1_epi8(-128))) }
     }
@@ -192,12 +219,12 @@ impl Lanes for Avx2 {
         unsafe { both!(h => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8 * h).cast())))) }
     }
     #[inline(always)]
-    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F {
+    unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F {
         unsafe {
             both!(h => {
                 let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * h).cast()));
-                let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
-                _mm256_cvtepi32_ps(if HIGH { _mm256_srli_epi32::<4>(bytes) } else { low })
+                let moved = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
+                _mm256_cvtepi32_ps(_mm256_and_si256(moved, _mm256_set1_epi32(15)))
             })
         }
     }

@@ -52,6 +52,25 @@ impl Lanes for Avx512 {
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), c) }
     }
     #[inline(always)]
+    unsafe fn words(c: __m512i, byte: u32, words: *const u64) -> [__m512i; 2] {
+        unsafe {
+            let moved = _mm512_srl_epi32(c, _mm_cvtsi32_si128(8 * byte as i32));
+            let index = _mm512_and_si512(moved, _mm512_set1_epi32(255));
+            let low = _mm512_i32gather_epi64::<8>(_mm512_castsi512_si256(index), words.cast());
+            let high = _mm512_i32gather_epi64::<8>(_mm512_extracti64x4_epi64::<1>(index), words.cast());
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+            [_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn negate(c: __m512i, signs: __m512i, bit: u32) -> __m512i {
+        unsafe {
+            let negative = _mm512_test_epi8_mask(signs, _mm512_set1_epi8((1u8 << bit) as i8));
+            _mm512_mask_sub_epi8(c, negative, _mm512_setzero_si512(), c)
+        }
+    }
+    #[inline(always)]
     unsafe fn byte_codes(c: __m512i) -> __m512i {
         c
     }
@@ -119,12 +138,11 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> __m512 {
+    unsafe fn from_nibble(p: *const u8, shift: u32) -> __m512 {
         unsafe {
             let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-            let part =
-                if HIGH { _mm512_srli_epi32::<4>(bytes) } else { _mm512_and_si512(bytes, _mm512_set1_epi32(15)) };
-            _mm512_cvtepi32_ps(part)
+            let moved = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(moved, _mm512_set1_epi32(15)))
         }
     }
     #[inline(always)]

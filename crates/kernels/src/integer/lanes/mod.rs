@@ -52,6 +52,10 @@ pub(super) trait Lanes: Copy {
     unsafe fn or(a: Self::C, b: Self::C) -> Self::C;
     /// `table[c]`, byte by byte; the codes are below sixteen.
     unsafe fn look_up(c: Self::C, table: &[u8; 16]) -> Self::C;
+    /// Of every output the eight bytes of word `c[output][byte]`: the first four, and the others.
+    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2];
+    /// `c`, negated where bit `bit` of `signs` is set, byte by byte and modulo 256.
+    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C;
     /// Eight-bit codes stored 128 too high, as [`Lanes::dot4`] with `BITS = 8` wants them.
     unsafe fn byte_codes(c: Self::C) -> Self::C;
     /// Byte `J` (0..4) of every output as an integer; `SIGNED` or not.
@@ -85,8 +89,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn from_half(p: *const u16) -> Self::F;
     unsafe fn from_u8(p: *const u8) -> Self::F;
     unsafe fn from_i8(p: *const i8) -> Self::F;
-    /// The low or `HIGH` four bits of sixteen bytes.
-    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F;
+    /// Bits `shift..shift + 4` of sixteen bytes.
+    unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
     /// `a·b + c`, one rounding.

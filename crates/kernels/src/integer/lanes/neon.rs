@@ -97,6 +97,28 @@ impl Lanes for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2] {
+        unsafe {
+            let (mut even, mut odd) = (c, c);
+            for (i, c) in c.into_iter().enumerate() {
+                let mut index = [0u8; 16];
+                vst1q_u8(index.as_mut_ptr(), vreinterpretq_u8_s8(c));
+                let word = |n: usize| vcreate_u32(words.add(usize::from(index[4 * n + byte as usize])).read());
+                let (a, b) = (vcombine_u32(word(0), word(1)), vcombine_u32(word(2), word(3)));
+                even[i] = vreinterpretq_s8_u32(vuzp1q_u32(a, b));
+                odd[i] = vreinterpretq_s8_u32(vuzp2q_u32(a, b));
+            }
+            [even, odd]
+        }
+    }
+    #[inline(always)]
+    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C {
+        unsafe {
+            let bit = vdupq_n_s8((1u8 << bit) as i8);
+            quads!(i => vbslq_s8(vtstq_s8(signs[i], bit), vnegq_s8(c[i]), c[i]))
+        }
+    }
+    #[inline(always)]
     unsafe fn byte_codes(c: Self::C) -> Self::C {
         unsafe { quads!(i => veorq_s8(c[i], vdupq_n_s8(-128))) }
     }
@@ -203,10 +225,9 @@ impl Lanes for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> Self::F {
+    unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F {
         unsafe {
-            let bytes = vld1q_u8(p);
-            let v = if HIGH { vshrq_n_u8::<4>(bytes) } else { vandq_u8(bytes, vdupq_n_u8(15)) };
+            let v = vandq_u8(vshlq_u8(vld1q_u8(p), vdupq_n_s8(-(shift as i8))), vdupq_n_u8(15));
             let v =
                 [wide(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v)))), wide(vreinterpretq_s16_u16(vmovl_high_u8(v)))];
             [vcvtq_f32_s32(v[0][0]), vcvtq_f32_s32(v[0][1]), vcvtq_f32_s32(v[1][0]), vcvtq_f32_s32(v[1][1])]

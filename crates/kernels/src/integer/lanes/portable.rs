@@ -48,6 +48,16 @@ impl Lanes for Portable {
         map(c, |c| table[usize::from(c & 15)])
     }
     #[inline]
+    unsafe fn words(c: [u8; 64], byte: u32, words: *const u64) -> [[u8; 64]; 2] {
+        let word = |n: usize| unsafe { words.add(usize::from(c[4 * n + byte as usize])).read().to_le_bytes() };
+        let words: [[u8; 8]; 16] = std::array::from_fn(word);
+        [std::array::from_fn(|i| words[i / 4][i % 4]), std::array::from_fn(|i| words[i / 4][4 + i % 4])]
+    }
+    #[inline]
+    unsafe fn negate(c: [u8; 64], signs: [u8; 64], bit: u32) -> [u8; 64] {
+        std::array::from_fn(|i| if signs[i] >> bit & 1 == 1 { c[i].wrapping_neg() } else { c[i] })
+    }
+    #[inline]
     unsafe fn byte_codes(c: [u8; 64]) -> [u8; 64] {
         map(c, |c| c ^ 0x80)
     }
@@ -112,8 +122,8 @@ impl Lanes for Portable {
         map(unsafe { p.cast::<[i8; 16]>().read_unaligned() }, f32::from)
     }
     #[inline]
-    unsafe fn from_nibbles<const HIGH: bool>(p: *const u8) -> [f32; 16] {
-        map(unsafe { p.cast::<[u8; 16]>().read_unaligned() }, |b| f32::from(if HIGH { b >> 4 } else { b & 15 }))
+    unsafe fn from_nibble(p: *const u8, shift: u32) -> [f32; 16] {
+        map(unsafe { p.cast::<[u8; 16]>().read_unaligned() }, |b| f32::from(b >> shift & 15))
     }
     #[inline]
     unsafe fn sub(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
