@@ -2,7 +2,10 @@
 //! and multiplying) of every packing on one thread, by rows of activations m, for 4096 outputs of 14336 columns; at m = 1 also the
 //! share of the memory bandwidth, measured by a streaming read in the same run.
 
-use brevity_kernels::integer::{Activations, BytePanels, IntegerWeights, NibblePanels, RowSource, Scales, SixPanels};
+use brevity_kernels::integer::{
+    Activations, Codebook, FlatCodes, FlatPanels, IntegerWeights, RowSource, Scales, Steps, SuperKind, SuperPanels,
+    SuperRow,
+};
 use brevity_kernels::{Isa, Matrix, pool};
 use std::hint::black_box;
 use std::time::Instant;
@@ -50,44 +53,84 @@ fn raw(block: usize, has_min: bool) -> IntegerWeights {
     IntegerWeights::Rows(Box::new(Raw { block, has_min, codes }))
 }
 
-fn weights(name: &str) -> IntegerWeights {
+fn flat(codes: FlatCodes, scales: Scales, has_min: bool) -> IntegerWeights {
+    let largest = match codes {
+        FlatCodes::Bits(bits) => ((1u32 << bits) - 1) as u8,
+        _ => 15,
+    };
+    IntegerWeights::Flat(FlatPanels::new((OUTPUTS, COLS), codes, scales, has_min, |r, to| {
+        to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & largest);
+        to.scales.fill(0.01);
+        to.mins.fill(if let Scales::Zeros { .. } = scales { 1.0 } else { 0.08 });
+    }))
+}
+
+fn super_blocks(kind: SuperKind, largest: u8) -> IntegerWeights {
     const ONE: u16 = 0x1c00; // 2⁻⁸ as f16
+    let fill = |r: usize, to: SuperRow| {
+        to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & largest);
+        to.d.fill(ONE);
+        to.dmin.fill(ONE);
+        to.scales.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 63);
+        to.mins.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 63);
+    };
+    IntegerWeights::Super(match kind {
+        SuperKind::Iq2Xxs => SuperPanels::with_codebook((OUTPUTS, COLS), &Codebook::new(&[[25; 8]; 256]), fill),
+        _ => SuperPanels::new((OUTPUTS, COLS), kind, fill),
+    })
+}
+
+fn weights(name: &str) -> IntegerWeights {
+    use FlatCodes::{Bits, Table};
+    let (f16, zeros) = (Scales::F16, Scales::Zeros { group: 128 });
     match name {
-        "nibble super (Q4_K)" => IntegerWeights::Nibble(NibblePanels::super_blocks(OUTPUTS, COLS, |r, to| {
-            to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 15);
-            to.d.fill(ONE);
-            to.dmin.fill(ONE);
-            to.scales.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 63);
-            to.mins.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 63);
-        })),
-        "nibble flat (Q4_0)" | "nibble flat min (Q4_1)" => {
-            IntegerWeights::Nibble(NibblePanels::flat(OUTPUTS, COLS, Scales::F16, name.contains("min"), |r, to| {
-                to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 15);
-                to.scales.fill(0.01);
-                to.mins.fill(0.08);
-            }))
-        }
-        "byte (Q8_0)" => IntegerWeights::Byte(BytePanels::flat(OUTPUTS, COLS, Scales::F16, false, |r, to| {
-            to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) as i8);
-            to.scales.fill(0.01);
-        })),
-        "six (Q6_K)" => IntegerWeights::Six(SixPanels::new(OUTPUTS, COLS, |r, to| {
-            to.codes.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) & 63);
-            to.d.fill(ONE);
-            to.scales.iter_mut().enumerate().for_each(|(i, c)| *c = byte(r, i) as i8);
-        })),
+        "Q2_K" => super_blocks(SuperKind::Q2K, 3),
+        "Q3_K" => super_blocks(SuperKind::Q3K, 7),
+        "Q4_K" => super_blocks(SuperKind::Q4K, 15),
+        "Q5_K" => super_blocks(SuperKind::Q5K, 31),
+        "Q6_K" => super_blocks(SuperKind::Q6K, 63),
+        "IQ4_XS" => super_blocks(SuperKind::Iq4Xs, 15),
+        "IQ2_XXS" => super_blocks(SuperKind::Iq2Xxs, 255),
+        "Q4_0" => flat(Bits(4), f16, false),
+        "Q4_1" => flat(Bits(4), f16, true),
+        "Q5_0" => flat(Bits(5), f16, false),
+        "Q5_1" => flat(Bits(5), f16, true),
+        "Q8_0" => flat(Bits(8), f16, false),
+        "IQ4_NL" => flat(Table(Steps::Iq4), f16, false),
+        "int2:128" => flat(Bits(2), zeros, true),
+        "int3:128" => flat(Bits(3), zeros, true),
+        "int4:128" => flat(Bits(4), zeros, true),
+        "int5:128" => flat(Bits(5), zeros, true),
+        "int6:128" => flat(Bits(6), zeros, true),
+        "int7:128" => flat(Bits(7), zeros, true),
+        "int8:128" => flat(Bits(8), zeros, true),
         "rows, block 16" => raw(16, false),
         "rows, block 16, min" => raw(16, true),
         _ => raw(32, false),
     }
 }
 
-const NAMES: [&str; 8] = [
-    "nibble super (Q4_K)",
-    "nibble flat (Q4_0)",
-    "nibble flat min (Q4_1)",
-    "byte (Q8_0)",
-    "six (Q6_K)",
+const NAMES: [&str; 23] = [
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "IQ4_XS",
+    "IQ2_XXS",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "IQ4_NL",
+    "int2:128",
+    "int3:128",
+    "int4:128",
+    "int5:128",
+    "int6:128",
+    "int7:128",
+    "int8:128",
     "rows, block 16",
     "rows, block 16, min",
     "rows, block 32",

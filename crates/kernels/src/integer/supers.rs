@@ -364,7 +364,7 @@ impl Fields for Nibbles {
     }
 }
 
-struct View<'a, C, F, I>(&'a SuperPanels, PhantomData<fn() -> (C, F, I)>);
+struct View<'a, C, F, I>(&'a SuperPanels, Marker<(C, F, I)>);
 
 impl<'a, C, F, I> View<'a, C, F, I> {
     fn new(panels: &'a SuperPanels) -> Self {

@@ -2,7 +2,7 @@
 
 use super::FlatPanels;
 use crate::integer::codes::{CodeLayout, block_bytes};
-use crate::integer::kernel::{CHUNK, Form, PANEL, Panels, Source};
+use crate::integer::kernel::{CHUNK, Form, Marker, PANEL, Panels, Source};
 use crate::integer::lanes::Lanes;
 use crate::integer::pack::Geometry;
 use std::marker::PhantomData;
@@ -83,7 +83,7 @@ pub(super) const fn field_bytes<S: ScaleLayout>(has_min: bool) -> usize {
 }
 
 /// [`FlatPanels`] of one layout.
-pub(super) struct View<'a, C, F, S>(&'a FlatPanels, PhantomData<fn() -> (C, F, S)>);
+pub(super) struct View<'a, C, F, S>(&'a FlatPanels, Marker<(C, F, S)>);
 
 impl<'a, C, F, S> View<'a, C, F, S> {
     pub fn new(panels: &'a FlatPanels) -> Self {

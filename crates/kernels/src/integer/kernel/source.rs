@@ -83,6 +83,9 @@ pub(in crate::integer) trait Panels: Sync {
     fn shape(&self) -> (usize, usize);
 }
 
+/// Names a layout without having one.
+pub(in crate::integer) type Marker<T> = PhantomData<fn() -> T>;
+
 /// A panel unpacked for the instruction set at hand: per block the codes one to a byte, then f32 scales, then f32 mins.
 #[derive(Clone, Copy)]
 pub(in crate::integer) struct Unpacked<F: Form> {

@@ -102,23 +102,19 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
             for b in 0..blocks {
                 for h in 0..halves {
                     let mut sums = [[L::splat_int(0); P]; R];
-                    if offset && !(steps && L::STARTS_LAST) {
+                    if offset && !(steps && S::Form::BITS <= L::NARROW_BITS) {
                         for r in 0..R {
                             sums[r] = [L::splat_int(*starts.add(r * halves + h)); P];
                         }
                     }
                     if steps {
                         if h == 0 {
-                            step::<L, S, R, P, 0>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 1>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 2>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 3>(&sources, &chunks, b, x, &mut sums);
+                            pair::<L, S, R, P, 0, 1>(&sources, &chunks, b, x, &mut sums);
+                            pair::<L, S, R, P, 2, 3>(&sources, &chunks, b, x, &mut sums);
                         }
                         if h + 1 == halves {
-                            step::<L, S, R, P, 4>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 5>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 6>(&sources, &chunks, b, x, &mut sums);
-                            step::<L, S, R, P, 7>(&sources, &chunks, b, x, &mut sums);
+                            pair::<L, S, R, P, 4, 5>(&sources, &chunks, b, x, &mut sums);
+                            pair::<L, S, R, P, 6, 7>(&sources, &chunks, b, x, &mut sums);
                         }
                     } else {
                         for p in 0..P {
@@ -156,7 +152,7 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
                         let meta = meta.add(r * META);
                         let dx = L::splat(*meta);
                         for p in 0..P {
-                            if steps && L::STARTS_LAST {
+                            if steps && S::Form::BITS <= L::NARROW_BITS {
                                 let start = if offset { *starts.add(r * halves + h) } else { 0 };
                                 sums[r][p] = L::finish(sums[r][p], L::splat_int(start));
                             }
@@ -193,6 +189,32 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
     }
 }
 
+/// Adds the products of groups `G` and `H` of block `b` to the sums of all rows and panels.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn pair<L: Lanes, S: Source<L>, const R: usize, const P: usize, const G: usize, const H: usize>(
+    sources: &[S; P],
+    chunks: &[S::Chunk; P],
+    b: usize,
+    x: *const i8,
+    sums: &mut [[L::I; P]; R],
+) {
+    unsafe {
+        L::here();
+        if !(L::PAIRS && matches!(S::Form::BITS, 5 | 6)) {
+            step::<L, S, R, P, G>(sources, chunks, b, x, sums);
+            return step::<L, S, R, P, H>(sources, chunks, b, x, sums);
+        }
+        for p in 0..P {
+            let codes = [sources[p].group::<G>(&chunks[p], b), sources[p].group::<H>(&chunks[p], b)];
+            for r in 0..R {
+                let x = x.add(r * BLOCK);
+                sums[r][p] = L::step_pair(sums[r][p], codes, [L::four(x.add(4 * G)), L::four(x.add(4 * H))]);
+            }
+        }
+    }
+}
+
 /// Adds the products of group `G` of block `b` to the sums of all rows and panels.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
@@ -204,9 +226,6 @@ unsafe fn step<L: Lanes, S: Source<L>, const R: usize, const P: usize, const G: 
     sums: &mut [[L::I; P]; R],
 ) {
     unsafe {
-        if G.is_multiple_of(2) {
-            L::here();
-        }
         let mut codes = [sources[0].group::<G>(&chunks[0], b); P];
         for p in 1..P {
             codes[p] = sources[p].group::<G>(&chunks[p], b);
@@ -214,7 +233,12 @@ unsafe fn step<L: Lanes, S: Source<L>, const R: usize, const P: usize, const G: 
         for r in 0..R {
             let four = L::four(x.add(r * BLOCK + 4 * G));
             for p in 0..P {
-                sums[r][p] = L::step(sums[r][p], codes[p], four);
+                sums[r][p] = match S::Form::BITS {
+                    4 => L::step::<4>(sums[r][p], codes[p], four),
+                    5 | 6 => L::step::<6>(sums[r][p], codes[p], four),
+                    7 => L::step::<7>(sums[r][p], codes[p], four),
+                    _ => L::step::<8>(sums[r][p], codes[p], four),
+                };
             }
         }
     }

@@ -23,12 +23,10 @@ unsafe fn pairs_to_int(v: __m256i) -> __m256i {
     unsafe { _mm256_madd_epi16(v, _mm256_set1_epi16(1)) }
 }
 
-/// Adds sixteen-bit sums here and in this order. An optimiser that regroups the sums of a block keeps them all waiting,
-/// and spills them.
+/// Keeps sums here and in this order. An optimiser that regroups the sums of a block keeps them all waiting, and spills them.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_now(acc: __m256i, v: __m256i) -> __m256i {
-    let mut sum = _mm256_add_epi16(acc, v);
+fn now(mut sum: __m256i) -> __m256i {
     // SAFETY: does nothing.
     unsafe { core::arch::asm!("/* {0} */", inout(ymm_reg) sum, options(nomem, nostack, preserves_flags)) };
     sum
@@ -55,8 +53,9 @@ impl Lanes for Avx2 {
 
     const BYTE_OFFSET: bool = false;
     const WIDE: bool = false;
-    const STEP_BITS: u32 = 4;
-    const STARTS_LAST: bool = true;
+    const STEP_BITS: u32 = 8;
+    const NARROW_BITS: u32 = 4;
+    const PAIRS: bool = true;
     const ROW_BY_ROW: bool = false;
 
     #[inline(always)]
@@ -145,8 +144,23 @@ impl Lanes for Avx2 {
         unsafe { [broadcast(x, 0); 2] }
     }
     #[inline(always)]
-    unsafe fn step(acc: Self::I, w: Self::C, x: Self::C) -> Self::I {
-        unsafe { both!(h => add_now(acc[h], _mm256_maddubs_epi16(w[h], x[h]))) }
+    unsafe fn step<const BITS: u32>(acc: Self::I, w: Self::C, x: Self::C) -> Self::I {
+        unsafe {
+            match BITS {
+                ..=4 => both!(h => now(_mm256_add_epi16(acc[h], _mm256_maddubs_epi16(w[h], x[h])))),
+                5..=7 => both!(h => now(_mm256_add_epi32(acc[h], pairs_to_int(_mm256_maddubs_epi16(w[h], x[h]))))),
+                _ => both!(h => now(_mm256_add_epi32(acc[h], bytes_dot(w[h], x[h])))),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn step_pair(acc: Self::I, w: [Self::C; 2], x: [Self::C; 2]) -> Self::I {
+        unsafe {
+            both!(h => {
+                let (a, b) = (_mm256_maddubs_epi16(w[0][h], x[0][h]), _mm256_maddubs_epi16(w[1][h], x[1][h]));
+                now(_mm256_add_epi32(acc[h], pairs_to_int(_mm256_add_epi16(a, b))))
+            })
+        }
     }
     #[inline(always)]
     unsafe fn finish(acc: Self::I, start: Self::I) -> Self::I {

@@ -21,7 +21,8 @@ impl Lanes for Avx512 {
     const BYTE_OFFSET: bool = true;
     const WIDE: bool = true;
     const STEP_BITS: u32 = 8;
-    const STARTS_LAST: bool = false;
+    const NARROW_BITS: u32 = 0;
+    const PAIRS: bool = false;
     const ROW_BY_ROW: bool = false;
 
     #[inline(always)]
@@ -92,7 +93,7 @@ impl Lanes for Avx512 {
         unsafe { _mm512_set1_epi32(x.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
-    unsafe fn step(acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+    unsafe fn step<const BITS: u32>(acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(acc, w, x) }
     }
     #[inline(always)]

@@ -40,8 +40,11 @@ pub(super) trait Lanes: Copy {
     /// Codes of at most so many bits are multiplied by [`Lanes::step`], all rows of a tile in turn; others row by row by
     /// [`Lanes::dot8`].
     const STEP_BITS: u32;
-    /// Whether [`Lanes::step`] collects something narrower than integers, which [`Lanes::finish`] makes of it.
-    const STARTS_LAST: bool;
+    /// For codes of at most so many bits [`Lanes::step`] collects something narrower than integers, which [`Lanes::finish`]
+    /// makes of it.
+    const NARROW_BITS: u32;
+    /// Whether [`Lanes::step_pair`] is better than two steps for codes of five or six bits.
+    const PAIRS: bool;
     /// One row of activations at a time is all that is worth compiling.
     const ROW_BY_ROW: bool;
 
@@ -64,7 +67,13 @@ pub(super) trait Lanes: Copy {
     /// Four activations from `x` on, for every output.
     unsafe fn four(x: *const i8) -> Self::C;
     /// `acc + w·x`: four k.
-    unsafe fn step(acc: Self::I, w: Self::C, x: Self::C) -> Self::I;
+    unsafe fn step<const BITS: u32>(acc: Self::I, w: Self::C, x: Self::C) -> Self::I;
+    /// `acc + w[0]·x[0] + w[1]·x[1]`: eight k of codes of five or six bits.
+    #[inline(always)]
+    unsafe fn step_pair(acc: Self::I, w: [Self::C; 2], x: [Self::C; 2]) -> Self::I {
+        // SAFETY: as the caller promised.
+        unsafe { Self::step::<6>(Self::step::<6>(acc, w[0], x[0]), w[1], x[1]) }
+    }
     /// `acc` as integers, plus `start`.
     #[inline(always)]
     unsafe fn finish(acc: Self::I, _start: Self::I) -> Self::I {

@@ -59,7 +59,8 @@ impl Lanes for Neon {
     const BYTE_OFFSET: bool = false;
     const WIDE: bool = false;
     const STEP_BITS: u32 = 0;
-    const STARTS_LAST: bool = false;
+    const NARROW_BITS: u32 = 0;
+    const PAIRS: bool = false;
     const ROW_BY_ROW: bool = false;
 
     #[inline(always)]
@@ -147,7 +148,7 @@ impl Lanes for Neon {
         unsafe { [broadcast(x, 0); 4] }
     }
     #[inline(always)]
-    unsafe fn step(acc: Self::I, _w: Self::C, _x: Self::C) -> Self::I {
+    unsafe fn step<const BITS: u32>(acc: Self::I, _w: Self::C, _x: Self::C) -> Self::I {
         acc
     }
     #[inline(always)]

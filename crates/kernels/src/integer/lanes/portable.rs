@@ -24,7 +24,8 @@ impl Lanes for Portable {
     const BYTE_OFFSET: bool = false;
     const WIDE: bool = false;
     const STEP_BITS: u32 = 0;
-    const STARTS_LAST: bool = false;
+    const NARROW_BITS: u32 = 0;
+    const PAIRS: bool = false;
     const ROW_BY_ROW: bool = true;
 
     #[inline]
@@ -71,7 +72,7 @@ impl Lanes for Portable {
         std::array::from_fn(|i| unsafe { *x.add(i % 4) } as u8)
     }
     #[inline]
-    unsafe fn step(acc: Self::I, _w: Self::C, _x: Self::C) -> Self::I {
+    unsafe fn step<const BITS: u32>(acc: Self::I, _w: Self::C, _x: Self::C) -> Self::I {
         acc
     }
     #[inline(never)]
