@@ -44,6 +44,8 @@ pub(crate) struct BlockPass<'a> {
     /// Angles of the positions of all rows.
     pub angles: Option<&'a RopeAngles>,
     pub activation: Activation,
+    /// What runs last: the pass ends where this place's input was shown. `None`: the whole block.
+    pub until: Option<Place>,
     /// The model's index of the block, as taps see it.
     pub layer: usize,
     /// The caches' index of it.
@@ -64,6 +66,9 @@ impl BlockPass<'_> {
         tap: &mut Option<&mut dyn Tap>,
     ) -> Result<()> {
         self.append(x, spans, caches, scratch, tap)?;
+        if self.until == Some(Place::Qkv) {
+            return Ok(());
+        }
         if let Some(keep) = keep {
             gather(x, keep);
             gather(&mut scratch.qkv, keep);
@@ -73,7 +78,9 @@ impl BlockPass<'_> {
             return Ok(());
         }
         self.attend(x, spans, caches, scratch, tap)?;
-        self.mlp(x, scratch, tap);
+        if self.until != Some(Place::AttnOutput) {
+            self.mlp(x, scratch, tap);
+        }
         Ok(())
     }
 
@@ -90,6 +97,9 @@ impl BlockPass<'_> {
         let Scratch { normed, qkv, .. } = scratch;
         self.weights.attn_norm.apply(x.view(), normed);
         self.show(tap, Place::Qkv, normed.view());
+        if self.until == Some(Place::Qkv) {
+            return Ok(());
+        }
         qkv.reshape(x.rows(), q + 2 * kv);
         self.weights.qkv.multiply(&Input::new(normed.view(), self.activation), &mut qkv.view_mut(), false);
         self.place(qkv);
@@ -146,6 +156,9 @@ impl BlockPass<'_> {
             }
         }
         self.show(tap, Place::AttnOutput, attended.view());
+        if self.until == Some(Place::AttnOutput) {
+            return Ok(());
+        }
         let input = Input::new(attended.view(), self.activation);
         self.weights.attn_output.multiply(&input, &mut x.view_mut(), true);
         Ok(())
@@ -156,6 +169,9 @@ impl BlockPass<'_> {
         let Scratch { normed, inner, .. } = scratch;
         self.weights.ffn_norm.apply(x.view(), normed);
         self.show(tap, Place::GateUp, normed.view());
+        if self.until == Some(Place::GateUp) {
+            return;
+        }
         inner.reshape(x.rows(), self.weights.gate_up.width());
         let input = Input::new(normed.view(), self.activation);
         self.weights.gate_up.multiply(&input, &mut inner.view_mut(), false);
@@ -163,6 +179,9 @@ impl BlockPass<'_> {
         inner.view_mut().parallel_rows(4, |_, row| isa.with(|| activate(mlp, row)));
         let activated = inner.view().cols_range(0..mlp.width);
         self.show(tap, Place::Down, activated);
+        if self.until == Some(Place::Down) {
+            return;
+        }
         self.weights.down.multiply(&Input::new(activated, self.activation), &mut x.view_mut(), true);
     }
 

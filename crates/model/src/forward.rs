@@ -190,6 +190,7 @@ impl Model {
                 weights,
                 angles: angles.as_ref(),
                 activation: self.options.activation,
+                until: None,
                 layer,
                 cache_layer: layer,
             };

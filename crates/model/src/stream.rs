@@ -88,15 +88,22 @@ impl Stream {
 
     /// Moves every window through block `layer`.
     pub fn advance(&mut self, layer: usize, weights: &BlockWeights, tap: Option<&mut dyn Tap>) -> Result<()> {
-        self.run(layer, weights, tap, true)
+        self.run(layer, weights, tap, None)
     }
 
-    /// Lets a tap watch every window go through block `layer`, and leaves the states where they are.
-    pub fn observe(&mut self, layer: usize, weights: &BlockWeights, tap: &mut dyn Tap) -> Result<()> {
-        self.run(layer, weights, Some(tap), false)
+    /// Lets a tap watch every window go through block `layer` up to the inputs of `until`, and leaves the states where they
+    /// are.
+    pub fn observe(&mut self, layer: usize, weights: &BlockWeights, until: Place, tap: &mut dyn Tap) -> Result<()> {
+        self.run(layer, weights, Some(tap), Some(until))
     }
 
-    fn run(&mut self, layer: usize, weights: &BlockWeights, mut tap: Option<&mut dyn Tap>, keep: bool) -> Result<()> {
+    fn run(
+        &mut self,
+        layer: usize,
+        weights: &BlockWeights,
+        mut tap: Option<&mut dyn Tap>,
+        until: Option<Place>,
+    ) -> Result<()> {
         let longest = self.windows.iter().map(Range::len).max().unwrap_or(0);
         let mut x = Matrix::default();
         for group in groups(&self.windows, self.options.chunk) {
@@ -110,6 +117,7 @@ impl Stream {
                 weights,
                 angles: angles.as_ref(),
                 activation: self.options.activation,
+                until,
                 layer,
                 cache_layer: 0,
             };
@@ -118,7 +126,7 @@ impl Stream {
             let mut caches: Vec<&mut dyn KvCache> =
                 self.caches.iter_mut().map(|cache| cache as &mut dyn KvCache).collect();
             pass.run(&mut x, &mut spans, None, &mut caches, &mut self.scratch, &mut tap)?;
-            if keep {
+            if until.is_none() {
                 self.states.data_mut()[cells].copy_from_slice(x.data());
             }
         }

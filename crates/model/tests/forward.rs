@@ -7,7 +7,9 @@ use brevity_formats::TensorType;
 use brevity_kernels::{Isa, Matrix, pool};
 use brevity_model::cache::{CacheType, KvCache, PlainCache};
 use brevity_model::forward::{Logits, Model, Options, Sequence};
-use brevity_model::taps::{AttentionRow, SecondMoments, Site, Tap};
+use brevity_model::stream::Stream;
+use brevity_model::taps::{AttentionRow, Place, SecondMoments, Site, Tap};
+use brevity_model::weights::BlockWeights;
 use brevity_model::{Config, Error, Role, TensorKind, stream};
 use brevity_parts::Activation;
 use common::{RandomWeights, configs, tokens};
@@ -199,6 +201,35 @@ fn streaming_gives_the_bits_of_the_whole_model_and_taps_see_the_same() {
             assert_eq!(tap.moments.means(Role::block(0, kind)).unwrap().len(), config.hidden);
             let down = tap.moments.get(Site::of(Role::block(1, TensorKind::FfnDown)).unwrap()).unwrap();
             assert_eq!((down.sums.len(), down.rows), (config.mlp.width, 205));
+        }
+    }
+}
+
+#[test]
+fn observing_up_to_a_place_shows_what_the_whole_block_shows_until_there() {
+    for config in configs() {
+        let weights = RandomWeights::new(&config, KINDS[2].0);
+        let windows: Vec<_> = [40, 64].iter().map(|&n| tokens(n, config.vocab, n as u64)).collect();
+        let options = Options { activation: KINDS[2].1, chunk: 50 };
+        let mut stream = Stream::new(&config, &weights, &windows, options).unwrap();
+        let block = BlockWeights::load(&config, 0, &weights).unwrap();
+        let before = bits(stream.states());
+        let places = [Place::Qkv, Place::AttnOutput, Place::GateUp, Place::Down];
+        let seen: Vec<SecondMoments> = places
+            .iter()
+            .map(|&until| {
+                let mut moments = SecondMoments::new();
+                stream.observe(0, &block, until, &mut moments).unwrap();
+                moments
+            })
+            .collect();
+        assert!(bits(stream.states()) == before, "states stay");
+        let mut whole = SecondMoments::new();
+        stream.advance(0, &block, Some(&mut whole)).unwrap();
+        for (index, part) in seen.iter().enumerate() {
+            let sites: Vec<Place> = part.iter().map(|(site, _)| site.place).collect();
+            assert_eq!(sites, places[..=index]);
+            assert!(part.iter().all(|(site, moments)| whole.get(site) == Some(moments)));
         }
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Calibrated<'a> {
             let Some((first, _)) = entries.first() else { continue };
             let weights = BlockWeights::load(config, layer, &replaced)?;
             let mut tap = OnePlace { site, sum: HessianSum::new(first.cols) };
-            self.stream.observe(layer, &weights, &mut tap)?;
+            self.stream.observe(layer, &weights, place, &mut tap)?;
             drop(weights);
             let statistics = tap.statistics().with_context(|| format!("calibrating {}", first.name))?;
             for (entry, level) in entries {
