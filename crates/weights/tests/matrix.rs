@@ -94,7 +94,9 @@ fn compress(method: &dyn WeightMethod, w: &Matrix, level: Level) -> brevity_part
 
 /// The error that a method makes small: the outputs', if it knows the inputs.
 fn loss(method: &dyn WeightMethod, w: &Matrix, restored: &Matrix) -> f64 {
-    let Some(hessian) = &statistics(method).hessian else { return relative_error(w, restored, None).unwrap() };
+    let Some(hessian) = &statistics(method).hessian else {
+        return relative_error(w, restored, statistics(method).importance(COLS).unwrap()).unwrap();
+    };
     let mut sum = 0.0;
     for row in 0..w.rows() {
         let error: Vec<f32> = w.row(row).iter().zip(restored.row(row)).map(|(a, b)| a - b).collect();

@@ -3,6 +3,7 @@
 mod descent;
 mod feedback;
 pub mod gptq;
+mod imatrix;
 mod llm_int8;
 mod rtn;
 mod spqr;
@@ -11,6 +12,7 @@ mod unit;
 
 pub(crate) use feedback::mean_diagonal;
 pub use gptq::Gptq;
+pub use imatrix::ImportanceMatrix;
 pub use llm_int8::LlmInt8;
 pub use rtn::RoundToNearest;
 pub use spqr::Spqr;

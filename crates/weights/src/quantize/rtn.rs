@@ -57,17 +57,22 @@ impl WeightMethod for RoundToNearest {
     }
 
     fn compress(&self, w: &Matrix, _statistics: &Statistics, level: Level) -> Result<StoredMatrix, Error> {
-        let (rows, cols) = (w.rows(), w.cols());
-        let part = match level {
-            Level::Integer { bits, group } => StoredPart::Grid(round_to_grid(w, bits, group)?),
-            Level::Sum(_) => return Err(Error::DoesNotFit { level: level.to_string(), cols }),
-            Level::Type(ty) => {
-                let bytes = round_to_blocks(w, ty)?;
-                if ty.is_quantized() { StoredPart::Blocks { ty, bytes } } else { StoredPart::Dense { ty, bytes } }
-            }
-        };
-        Ok(StoredMatrix { rows, cols, transform: None, parts: vec![part] })
+        round(w, level, None)
     }
+}
+
+/// Rounds to nearest on grids whose errors are weighted by `importance`, one number per column.
+pub(super) fn round(w: &Matrix, level: Level, importance: Option<&[f32]>) -> Result<StoredMatrix, Error> {
+    let (rows, cols) = (w.rows(), w.cols());
+    let part = match level {
+        Level::Integer { bits, group } => StoredPart::Grid(round_to_grid(w, bits, group, importance)?),
+        Level::Sum(_) => return Err(Error::DoesNotFit { level: level.to_string(), cols }),
+        Level::Type(ty) => {
+            let bytes = round_to_blocks(w, ty, importance)?;
+            if ty.is_quantized() { StoredPart::Blocks { ty, bytes } } else { StoredPart::Dense { ty, bytes } }
+        }
+    };
+    Ok(StoredMatrix { rows, cols, transform: None, parts: vec![part] })
 }
 
 /// Rows that one task rounds.
@@ -75,7 +80,7 @@ fn slab(rows: usize) -> usize {
     rows.div_ceil(4 * pool::threads()).max(1)
 }
 
-fn round_to_blocks(w: &Matrix, ty: TensorType) -> Result<Vec<u8>, Error> {
+fn round_to_blocks(w: &Matrix, ty: TensorType, importance: Option<&[f32]>) -> Result<Vec<u8>, Error> {
     let does_not_fit = || Error::DoesNotFit { level: ty.name().to_string(), cols: w.cols() };
     let row_bytes = ty.row_bytes(w.cols()).ok_or_else(does_not_fit)?;
     let mut bytes = vec![0u8; row_bytes * w.rows()];
@@ -85,7 +90,7 @@ fn round_to_blocks(w: &Matrix, ty: TensorType) -> Result<Vec<u8>, Error> {
     pool::parallel(tasks.len(), |index| {
         if let Ok(mut task) = tasks[index].lock() {
             let ((values, out), result) = &mut *task;
-            *result = blocks::quantize(ty, values, None, out);
+            *result = blocks::quantize(ty, values, importance, out);
         }
     });
     for task in tasks {
@@ -96,12 +101,12 @@ fn round_to_blocks(w: &Matrix, ty: TensorType) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn round_to_grid(w: &Matrix, bits: u8, group: usize) -> Result<grid::GridMatrix, Error> {
+fn round_to_grid(w: &Matrix, bits: u8, group: usize, importance: Option<&[f32]>) -> Result<grid::GridMatrix, Error> {
     let rows = slab(w.rows());
     let slabs: Vec<&[f32]> = w.data().chunks(rows * w.cols()).collect();
     let tasks: Vec<_> = slabs.iter().map(|_| Mutex::new(None)).collect();
     pool::parallel(tasks.len(), |index| {
-        let rounded = grid::quantize(slabs[index], w.cols(), bits, group, None, grid::Symmetry::Asymmetric);
+        let rounded = grid::quantize(slabs[index], w.cols(), bits, group, importance, grid::Symmetry::Asymmetric);
         if let Ok(mut task) = tasks[index].lock() {
             *task = Some(rounded);
         }
