@@ -11,9 +11,11 @@
 //! | [`registry`] | all methods, by name |
 //! | [`hessian`] | the second moments of a linear's inputs |
 //! | [`database`] | what each level of each tensor would cost and lose |
+//! | [`allocate`] | searches for levels on the true loss of the whole model |
 //! | [`plan`] | budgets and rules turned into one level per tensor |
 #![forbid(unsafe_code)]
 
+pub mod allocate;
 pub mod database;
 mod error;
 pub mod factor;
