@@ -39,6 +39,8 @@ pub enum Command {
     Eval(Box<EvalArgs>),
     /// Generate text, or chat
     Run(Box<RunArgs>),
+    /// Sum up what a model's matrices see of a text, as llama.cpp's importance matrix
+    Imatrix(ImatrixArgs),
     /// Show what a model file holds
     Inspect(InspectArgs),
     /// Write a model in another format or number type
@@ -81,12 +83,15 @@ pub struct CompressArgs {
     /// Budget: share of the original's bytes
     #[arg(allow_negative_numbers = true, long, value_name = "SHARE", group = "goal")]
     pub ratio: Option<f64>,
+    /// Budget: bits of divergence a token, measured on the report's text; the smallest file that loses no more
+    #[arg(allow_negative_numbers = true, long, value_name = "BITS", group = "goal")]
+    pub max_kld: Option<f64>,
     /// One grid everywhere: int2..int8 with an optional group size (int4:128), or a GGUF type (q4_k, iq4_nl, ...)
     #[arg(long, value_name = "GRID", group = "goal")]
     pub grid: Option<String>,
-    /// The method (`brevity methods` lists them), behind any folds: gptq, awq, rotation+gptq
-    #[arg(long, default_value = "gptq")]
-    pub method: String,
+    /// The method (`brevity methods` lists them), behind any folds: gptq, awq, rotation+gptq (default: gptq; imatrix with --imatrix)
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
     /// Format: gguf, gptq, awq, compressed-tensors or parts (default: gguf; for integer grids gptq where it holds them, or parts)
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
@@ -120,6 +125,16 @@ pub struct CompressArgs {
     /// Text that calibrates: the choice of types, and methods that look at inputs (default: the embedded one)
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
+    /// How a budget is shared out, on runs of the model: lagrange (the knapsack, corrected), evopress (evolution: slower), or none
+    /// (the knapsack on expected losses alone)
+    #[arg(long, default_value = "lagrange")]
+    pub allocate: AllocateArg,
+    /// Folder of the database of levels, made if it is not there and used again (default: a temporary one)
+    #[arg(long, value_name = "DIR")]
+    pub levels: Option<PathBuf>,
+    /// An importance matrix in place of calibration: a file of `brevity imatrix` or llama-imatrix
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
     /// Windows of 512 tokens of it, for methods that look at the inputs of each matrix
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_WINDOWS)]
     pub calibration_windows: usize,
@@ -146,8 +161,19 @@ pub struct CompressArgs {
 impl CompressArgs {
     /// Whether a budget or a grid is named.
     pub fn has_goal(&self) -> bool {
-        self.bits.is_some() || self.size.is_some() || self.ratio.is_some() || self.grid.is_some()
+        self.bits.is_some()
+            || self.size.is_some()
+            || self.ratio.is_some()
+            || self.max_kld.is_some()
+            || self.grid.is_some()
     }
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocateArg {
+    Lagrange,
+    Evopress,
+    None,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +306,35 @@ pub struct InspectArgs {
     /// Every metadata key
     #[arg(long)]
     pub metadata: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  brevity imatrix MODEL --calibration text.txt -o model.imatrix.gguf
+  brevity compress MODEL --imatrix model.imatrix.gguf --size 700MB
+  brevity imatrix MODEL -o model.dat                     the layout of older programs")]
+pub struct ImatrixArgs {
+    /// The model (default: the embedded one)
+    pub model: Option<String>,
+    /// The text (default: the embedded one)
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// What to write: GGUF, or the older layout where the name ends in .dat
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Tokens in a window
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub window: usize,
+    /// At most so many windows (default: the whole text)
+    #[arg(long, value_name = "N")]
+    pub chunks: Option<usize>,
+    /// The head's inputs too
+    #[arg(long)]
+    pub process_output: bool,
+    /// Overwrite the output
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -12,6 +12,7 @@ pub mod convert;
 pub mod embedded;
 pub mod evaluate;
 pub mod generate;
+pub mod importance;
 pub mod open;
 pub mod output;
 pub mod progress;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Compress(args) => commands::compress::run(*args, global),
         Command::Eval(args) => commands::eval::run(*args, global),
         Command::Run(args) => commands::run::run(*args, global),
+        Command::Imatrix(args) => commands::imatrix::run(args, global),
         Command::Inspect(args) => commands::inspect::run(args, global),
         Command::Convert(args) => commands::convert::run(args, global),
         Command::Methods(args) => commands::methods::run(args, global),

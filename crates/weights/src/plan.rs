@@ -1,6 +1,6 @@
 //! Budgets and rules turned into one level per tensor.
 
-use crate::database::Database;
+use crate::database::{Candidate, Database};
 use crate::{Error, Level};
 use brevity_budget as budget;
 use brevity_formats::TensorType;
@@ -119,16 +119,32 @@ pub fn candidates(slot: &Slot, rules: &Rules, ladder: &[Level]) -> Vec<Level> {
     levels
 }
 
+/// The levels of fewest bytes whose expected losses are at most `loss` together.
+///
+/// # Errors
+/// If even the best levels are expected to lose more.
+pub fn at_most(database: &Database, loss: f64) -> Result<Vec<Level>, Error> {
+    let groups = groups(database);
+    let least: f64 =
+        groups.iter().map(|levels| levels.iter().map(|level| level.loss).fold(f64::INFINITY, f64::min)).sum();
+    let choice = budget::allocate_max_loss(&groups, loss).map_err(|_| Error::Impossible {
+        budget: format!("an expected loss of {loss} bits a token"),
+        smallest: format!("{least} bits a token"),
+    })?;
+    Ok(database.entries.iter().zip(choice).map(|(entry, index)| entry.candidates[index].level).collect())
+}
+
+fn groups(database: &Database) -> Vec<Vec<budget::Level>> {
+    let level = |candidate: &Candidate| budget::Level::new(candidate.bytes, candidate.loss);
+    database.entries.iter().map(|entry| entry.candidates.iter().map(level).collect()).collect()
+}
+
 /// The levels of least total loss whose tensors take at most `bytes` together.
 ///
 /// # Errors
 /// If even the smallest levels take more; the error says how much.
 pub fn within(database: &Database, bytes: u64) -> Result<Vec<Level>, Error> {
-    let groups: Vec<Vec<budget::Level>> = database
-        .entries
-        .iter()
-        .map(|entry| entry.candidates.iter().map(|c| budget::Level::new(c.bytes, c.loss)).collect())
-        .collect();
+    let groups = groups(database);
     let smallest: u64 = groups.iter().map(|levels| levels.iter().map(|level| level.bytes).min().unwrap_or(0)).sum();
     let choice = budget::allocate(&groups, bytes)
         .map_err(|_| Error::Impossible { budget: format!("{bytes} bytes"), smallest: format!("{smallest} bytes") })?;

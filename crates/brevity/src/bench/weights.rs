@@ -2,6 +2,7 @@
 
 use super::document;
 use crate::cli::{BenchWeightsArgs, Global};
+use crate::compress::allocate::Allocator;
 use crate::compress::goal::Goal;
 use crate::compress::{DirectoryFormat, Job};
 use crate::output;
@@ -91,7 +92,7 @@ fn goals(args: &BenchWeightsArgs) -> Result<Vec<Goal>> {
         goals.push(Goal::Grid(Level::parse(grid)?));
     }
     for bits in &args.bits {
-        goals.push(Goal::from_flags(Some(*bits), None, None, None)?);
+        goals.push(Goal::from_flags(Some(*bits), None, None, None, None)?);
     }
     Ok(goals)
 }
@@ -116,6 +117,9 @@ fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Res
         allow_requantize: true,
         memory: None,
         calibration: None,
+        imatrix: None,
+        allocator: Some(Allocator::Lagrange),
+        levels: None,
         calibration_windows: args.calibration_windows,
         text: args.text.clone(),
         chunks: args.chunks,

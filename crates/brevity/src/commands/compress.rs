@@ -43,6 +43,10 @@ fn job(args: &CompressArgs, global: &Global) -> Result<Job> {
     if args.chunks == 0 {
         bail!("--chunks 0 measures nothing\n  next: leave the measurement out with --no-eval");
     }
+    if args.max_kld.is_some() && (args.no_eval || args.dry_run) {
+        let flag = if args.no_eval { "--no-eval" } else { "--dry-run" };
+        bail!("--max-kld finds its size by writing and measuring files\n  next: leave out {flag}");
+    }
     let level = |text: &Option<String>| text.as_deref().map(Level::parse).transpose();
     let mut rules = Rules {
         overrides: Vec::new(),
@@ -54,8 +58,10 @@ fn job(args: &CompressArgs, global: &Global) -> Result<Job> {
     for rule in &args.tensor_type {
         rules.add_override(rule).context("--tensor-type")?;
     }
-    let chain = registry::chain(&args.method)?;
-    let mut goal = Goal::from_flags(args.bits, args.size.as_deref(), args.ratio, args.grid.as_deref())?;
+    let default = if args.imatrix.is_some() { "imatrix" } else { "gptq" };
+    let chain = registry::chain(args.method.as_deref().unwrap_or(default))?;
+    checks::imatrix(args.imatrix.as_deref(), &chain)?;
+    let mut goal = Goal::from_flags(args.bits, args.size.as_deref(), args.ratio, args.max_kld, args.grid.as_deref())?;
     if let (Some(level), false) = (chain.method.default_level(), args.has_goal()) {
         goal = Goal::Grid(level);
     }
@@ -75,7 +81,10 @@ fn job(args: &CompressArgs, global: &Global) -> Result<Job> {
         allow_requantize: args.allow_requantize,
         memory: args.memory.as_deref().map(parse_size).transpose().context("--memory")?,
         calibration: args.calibration.clone(),
+        imatrix: args.imatrix.clone(),
         calibration_windows: args.calibration_windows,
+        allocator: args.allocate.into(),
+        levels: args.levels.clone(),
         text: args.text.clone(),
         chunks: args.chunks,
         evaluate: !args.no_eval,

@@ -4,12 +4,24 @@ pub mod bench;
 pub mod compress;
 pub mod convert;
 pub mod eval;
+pub mod imatrix;
 pub mod inspect;
 pub mod methods;
 pub mod run;
 
-use crate::cli::ActivationArg;
+use crate::cli::{ActivationArg, AllocateArg};
+use crate::compress::allocate::Allocator;
 use brevity_parts::Activation;
+
+impl From<AllocateArg> for Option<Allocator> {
+    fn from(arg: AllocateArg) -> Self {
+        match arg {
+            AllocateArg::Lagrange => Some(Allocator::Lagrange),
+            AllocateArg::Evopress => Some(Allocator::EvoPress),
+            AllocateArg::None => None,
+        }
+    }
+}
 
 impl From<ActivationArg> for Activation {
     fn from(arg: ActivationArg) -> Self {

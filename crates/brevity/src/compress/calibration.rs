@@ -2,6 +2,7 @@
 
 use super::sensitivity::{Sensitivities, moments_role};
 use crate::evaluate::{Finished, Score, Text};
+use crate::importance::Given;
 use crate::progress::Show;
 use crate::texts;
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,7 @@ const PROBE_TOKENS: usize = 192;
 const MOST_HESSIAN_BYTES: usize = 512 << 20;
 
 /// Calibration text, cut into windows for a model.
+#[derive(Clone)]
 pub struct Windows {
     pub tokens: Vec<Vec<u32>>,
     /// Of the text and the way it was cut.
@@ -65,10 +67,13 @@ impl Windows {
 }
 
 /// What calibration text says of a model.
+#[derive(Clone)]
 pub struct Calibration {
     moments: SecondMoments,
     /// With Hessians, of as many sites as memory holds.
     sites: HashMap<Site, Statistics>,
+    /// Second moments from a file, in place of both.
+    pub given: Option<Given>,
     pub sensitivities: Sensitivities,
 }
 
@@ -86,7 +91,13 @@ impl Calibration {
         let show = (show, "calibrating");
         let finished = Finished::run(source.config(), source, &windows.tokens, options, Some(&mut both), show)?;
         finished.tap_head(&mut both);
-        Ok(Self { moments, sites: hessians.finish()?, sensitivities: Sensitivities::typical() })
+        Ok(Self { moments, sites: hessians.finish()?, given: None, sensitivities: Sensitivities::typical() })
+    }
+
+    /// Takes second moments as a file has them.
+    pub fn given(given: Given) -> Self {
+        let (moments, sites) = (SecondMoments::new(), HashMap::new());
+        Self { moments, sites, given: Some(given), sensitivities: Sensitivities::typical() }
     }
 
     /// Measures how much the model minds an error in each tensor.
@@ -101,6 +112,10 @@ impl Calibration {
 
     /// All that is known of the inputs of the tensor of this role.
     pub fn statistics(&self, source: &ModelSource, role: Role) -> Statistics {
+        if let Some(given) = &self.given {
+            let second_moments = given.moments.get(&role).cloned().unwrap_or_default();
+            return Statistics { second_moments, ..Statistics::default() };
+        }
         let role = moments_role(source, role);
         let site = Site::of(role).and_then(|site| self.sites.get(&site));
         site.cloned().unwrap_or_else(|| Statistics {

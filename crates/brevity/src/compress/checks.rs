@@ -3,8 +3,9 @@
 use super::metadata;
 use anyhow::{Context, Result, bail};
 use brevity_model::{ModelSource, TensorKind};
-use brevity_weights::Level;
 use brevity_weights::plan::Rules;
+use brevity_weights::registry::Chain;
+use brevity_weights::{Level, Needs};
 use std::path::Path;
 
 /// What the output is going to be.
@@ -84,4 +85,26 @@ pub fn describable(source: &ModelSource, kind: Kind) -> Result<()> {
 /// As [`output`].
 pub fn report(path: Option<&Path>, force: bool) -> Result<()> {
     path.map_or(Ok(()), |path| output(path, force, Kind::File)).context("--report")
+}
+
+/// Refuses an importance matrix where it is not enough, or not of the model that is compressed.
+///
+/// # Errors
+/// As said.
+pub fn imatrix(path: Option<&Path>, chain: &Chain) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let (path, name) = (path.display(), chain.method.card().name);
+    if let Some(fold) = chain.folds.first() {
+        let fold = fold.card().name;
+        bail!(
+            "--imatrix {path}: {fold} changes what the matrices see, so it has to see text itself\n  next: leave out --imatrix, or {fold}"
+        );
+    }
+    if chain.method.needs() == Needs::Hessian {
+        bail!(
+            "--imatrix {path}: method {name} needs the whole Hessian of each matrix's inputs, and an importance matrix is its \
+             diagonal alone\n  next: leave out --imatrix, so that text is run, or choose --method imatrix"
+        );
+    }
+    Ok(())
 }

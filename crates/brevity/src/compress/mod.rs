@@ -1,11 +1,15 @@
 //! The main job: a model goes in, a smaller one comes out, and a report says in bits what it cost.
 
+pub mod allocate;
 pub mod calibrated;
 pub mod calibration;
 pub mod checks;
 pub mod directory;
 pub mod folding;
 pub mod goal;
+pub mod levels;
+pub mod max_kld;
+pub mod measuring;
 pub mod memory;
 pub mod metadata;
 pub mod page;
@@ -14,22 +18,23 @@ pub mod rehearsal;
 pub mod replaced;
 pub mod report;
 pub mod sensitivity;
+pub mod true_loss;
 pub mod write;
 
-use crate::evaluate::{self, Comparison, Score, Text};
 use crate::progress::Show;
-use crate::{open, stop, texts};
+use crate::{importance, open};
+use allocate::{Allocator, Search};
 use anyhow::{Context, Result, bail};
 use brevity_measure::memory::peak_rss_bytes;
-use brevity_model::forward::Options;
 use brevity_model::{ModelSource, Role, TensorKind};
 use brevity_parts::Activation;
 use brevity_weights::plan::Rules;
 use brevity_weights::registry::Chain;
-use brevity_weights::{Level, Needs};
+use brevity_weights::{Level, Needs, Statistics};
 use calibrated::Calibrated;
-use calibration::{Calibration, WINDOW, Windows};
+use calibration::{Calibration, Windows};
 use goal::Goal;
+use measuring::Measuring;
 use plan::{Plan, Planner};
 use report::{Loss, Report};
 use sensitivity::MOST_WEIGHTS;
@@ -54,13 +59,27 @@ pub struct Job {
     pub allow_requantize: bool,
     pub memory: Option<u64>,
     pub calibration: Option<PathBuf>,
+    /// An importance matrix in place of second moments of the calibration text.
+    pub imatrix: Option<PathBuf>,
     /// Windows of calibration text for methods that look at inputs.
     pub calibration_windows: usize,
+    /// How a budget is shared out on runs of the model; on expected losses alone without it.
+    pub allocator: Option<Allocator>,
+    /// Folder of the database of levels.
+    pub levels: Option<PathBuf>,
     pub text: Option<PathBuf>,
     pub chunks: usize,
     pub evaluate: bool,
     pub activation: Activation,
     pub show: Show,
+}
+
+/// A model that was written.
+pub struct Made {
+    pub plan: Plan,
+    pub bytes: u64,
+    pub rows_kept: usize,
+    pub loss: Option<Loss>,
 }
 
 impl Job {
@@ -91,13 +110,7 @@ impl Job {
         memory::check(self.memory, memory::least(self, &original))?;
         let folding::FoldedModel { source, groups } = self.folded(Arc::clone(&original))?;
         let calibration = self.calibration(&source, false)?;
-        let plan = self.plan(&source, calibration.as_ref().map(|(_, calibration)| calibration))?;
-        let (written, rows_kept) = self.write(&source, &plan, &output, calibration)?;
-        drop(source);
-        let loss = self.evaluate.then(|| self.measure(&original, &output)).transpose().with_context(|| {
-            let (output, model) = (output.display(), original.label());
-            format!("{output} is written and complete; `brevity eval {output} --against {model}` measures it. Measuring failed")
-        })?;
+        let made = self.make(&original, source, calibration, &output)?;
         Ok(Report {
             model: original.label().to_string(),
             requantized: original.tensors().iter().any(|tensor| tensor.is_quantized()),
@@ -107,14 +120,36 @@ impl Job {
             bits_before: 8.0 * original.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>() as f64
                 / original.weights().max(1) as f64,
             bytes_before: original.file_bytes(),
-            bytes_after: written,
-            rows_kept,
+            bytes_after: made.bytes,
+            rows_kept: made.rows_kept,
             groups,
-            plan,
-            loss,
+            plan: made.plan,
+            loss: made.loss,
             seconds: started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
         })
+    }
+
+    /// Plans, writes and measures.
+    fn make(
+        &self,
+        original: &ModelSource,
+        source: Arc<ModelSource>,
+        calibration: Option<(Windows, Calibration)>,
+        output: &Path,
+    ) -> Result<Made> {
+        if let (Goal::MaxKld(limit), Some((windows, calibration))) = (self.goal, &calibration) {
+            return self.limited(limit, original, &source, (windows, calibration), output);
+        }
+        let plan = self.searched(&source, calibration.as_ref().map(|(_, calibration)| calibration), output)?;
+        let (bytes, rows_kept) = self.write(&source, &plan, output, calibration)?;
+        drop(source);
+        let measure = || Measuring::new(self, original)?.loss(output);
+        let loss = self.evaluate.then(measure).transpose().with_context(|| {
+            let (output, model) = (output.display(), original.label());
+            format!("{output} is written and complete; `brevity eval {output} --against {model}` measures it. Measuring failed")
+        })?;
+        Ok(Made { plan, bytes, rows_kept, loss })
     }
 
     fn open(&self) -> Result<ModelSource> {
@@ -155,13 +190,18 @@ impl Job {
         if !expected && matches!(self.goal, Goal::Grid(_)) && needs == Needs::Nothing {
             return Ok(None);
         }
-        let windows = Windows::cut(source, self.calibration.as_deref(), needs, self.calibration_windows)?;
+        let seen = if self.imatrix.is_some() { Needs::Nothing } else { needs };
+        let mut windows = Windows::cut(source, self.calibration.as_deref(), seen, self.calibration_windows)?;
         let calibration = self.calibrate(source, &windows, needs, expected)?;
+        windows.digest.extend(calibration.given.iter().flat_map(|given| [" ", given.digest.as_str()]));
         Ok(Some((windows, calibration)))
     }
 
     fn calibrate(&self, source: &ModelSource, windows: &Windows, needs: Needs, expected: bool) -> Result<Calibration> {
-        let mut calibration = Calibration::run(source, windows, needs, self.memory.is_none(), self.show)?;
+        let mut calibration = match &self.imatrix {
+            Some(path) => Calibration::given(importance::read(path, source)?),
+            None => Calibration::run(source, windows, needs, self.memory.is_none(), self.show)?,
+        };
         let chosen = expected || !matches!(self.goal, Goal::Grid(_));
         if chosen && source.weights() <= MOST_WEIGHTS && self.memory.is_none() {
             calibration.probe(source, windows, self.show)?;
@@ -169,16 +209,53 @@ impl Job {
         Ok(calibration)
     }
 
+    /// The plan on expected losses.
     fn plan(&self, source: &ModelSource, calibration: Option<&Calibration>) -> Result<Plan> {
-        let planner = Planner {
+        self.counted(source, self.planner(source, calibration, None).plan(self.goal)?)
+    }
+
+    /// The plan on the model's true loss, where there is a budget and the model is not too large for it.
+    fn searched(&self, source: &ModelSource, calibration: Option<&Calibration>, output: &Path) -> Result<Plan> {
+        let statistics = |role| calibration.map(|known| known.statistics(source, role)).unwrap_or_default();
+        let search = self.search(source, &statistics, output)?.map(RefCell::new);
+        self.counted(source, self.planner(source, calibration, search.as_ref()).plan(self.goal)?)
+    }
+
+    fn search<'a>(
+        &self,
+        source: &'a ModelSource,
+        statistics: &'a dyn Fn(Role) -> Statistics,
+        output: &Path,
+    ) -> Result<Option<Search<'a>>> {
+        let Some(allocator) = self.allocator else { return Ok(None) };
+        if matches!(self.goal, Goal::Grid(_)) || source.weights() > MOST_WEIGHTS || self.memory.is_some() {
+            return Ok(None);
+        }
+        let wanted = allocate::Wanted {
             source,
             method: self.chain.method,
-            rules: &self.rules,
-            calibration,
-            directory: self.is_directory(),
+            statistics,
+            allocator,
+            levels: self.levels.as_deref(),
+            output,
+            calibration: self.calibration.as_deref(),
             show: self.show,
         };
-        let mut plan = planner.plan(self.goal)?;
+        Search::new(&wanted).map(Some)
+    }
+
+    fn planner<'a>(
+        &'a self,
+        source: &'a ModelSource,
+        calibration: Option<&'a Calibration>,
+        search: Option<&'a RefCell<Search<'a>>>,
+    ) -> Planner<'a> {
+        let (method, rules, show) = (self.chain.method, &self.rules, self.show);
+        Planner { source, method, rules, calibration, search, directory: self.is_directory(), show }
+    }
+
+    /// With the bytes that a directory takes.
+    fn counted(&self, source: &ModelSource, mut plan: Plan) -> Result<Plan> {
         if let Some(format) = self.directory_format(source, &plan)? {
             directory::count_bytes(&mut plan, source, format)?;
         }
@@ -238,29 +315,6 @@ impl Job {
             let stem = open::short_name(source.label());
             let name = format!("{stem}-{}-{}", self.chain.name(), self.goal.slug());
             PathBuf::from(if self.is_directory() { name } else { format!("{name}.gguf") })
-        })
-    }
-
-    fn measure(&self, source: &ModelSource, output: &Path) -> Result<Loss> {
-        let compressed = ModelSource::open(output).context("reading back what was written")?;
-        let text = texts::evaluation(self.text.as_deref())?;
-        let window = WINDOW.min(source.config().context);
-        let tokenizer = source.tokenizer()?;
-        let text = Text::cut(tokenizer, &text, window, Some(self.chunks), Score::All)?;
-        let options = Options { activation: self.activation, ..Options::default() };
-        let before = evaluate::finish(source, &text, options, (self.show, "original"))?;
-        stop::check()?;
-        let after = evaluate::finish(&compressed, &text, options, (self.show, "compressed"))?;
-        let Comparison { before, after: bits_after, divergence } =
-            evaluate::compare(&before, &after, &text, tokenizer)?;
-        let floor = evaluate::floor(&compressed, &after, &text, tokenizer, options, self.show)?;
-        Ok(Loss {
-            before: before.summary()?,
-            after: bits_after.summary()?,
-            divergence: divergence.summary()?,
-            floor,
-            windows: text.windows.len(),
-            activation: self.activation,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! From a goal to one level per tensor, with what it will cost and lose.
 
 use super::Calibration;
+use super::allocate::Search;
 use super::directory;
 use super::goal::Goal;
 use super::metadata::{self, Extra};
@@ -15,6 +16,7 @@ use brevity_model::{ModelSource, TensorKind};
 use brevity_weights::database::{self, Candidate, Database, Entry};
 use brevity_weights::plan::{self, Part, Rules, Slot};
 use brevity_weights::{Level, Statistics, WeightMethod};
+use std::cell::RefCell;
 
 /// One tensor's fate.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct Planner<'a> {
     pub method: &'a dyn WeightMethod,
     pub rules: &'a Rules,
     pub calibration: Option<&'a Calibration>,
+    /// Where levels are chosen on the true loss.
+    pub search: Option<&'a RefCell<Search<'a>>>,
     /// Whether a directory is to be written, not a GGUF file.
     pub directory: bool,
     pub show: Show,
@@ -60,17 +64,26 @@ impl Planner<'_> {
     /// # Errors
     /// If the budget is impossible (the error names the smallest possible), a weight is not finite, or the user stopped.
     pub fn plan(&self, goal: Goal) -> Result<Plan> {
-        let slots: Vec<Slot> = self.source.tensors().iter().map(|entry| self.slot(entry)).collect();
+        let slots = self.slots();
         let weights = slots.iter().map(Slot::weights).sum();
         match goal {
             Goal::Grid(level) => self.uniform(&slots, level, weights),
             Goal::Bits(bits) => self.within(&slots, (bits * weights as f64 / 8.0).floor() as u64, weights),
-            Goal::Size(bytes) => self.within_file(&slots, bytes, weights),
+            Goal::Size(bytes) => self.within_file(&slots, bytes),
+            Goal::MaxKld(limit) => {
+                let database = self.database(&slots)?;
+                Ok(self.of(&database, plan::at_most(&database, limit)?))
+            }
             Goal::Ratio(ratio) => {
                 let bytes = (ratio * self.source.file_bytes() as f64).floor() as u64;
-                self.within_file(&slots, bytes, weights)
+                self.within_file(&slots, bytes)
             }
         }
+    }
+
+    /// Every tensor, as a plan sees it.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.source.tensors().iter().map(|entry| self.slot(entry)).collect()
     }
 
     fn slot(&self, entry: &TensorEntry) -> Slot {
@@ -94,14 +107,15 @@ impl Planner<'_> {
         for ((slot, level), entry) in slots.iter().zip(levels).zip(self.source.tensors()) {
             stop::check()?;
             let sample = self.sample(entry)?;
-            tensors.push(self.planned(entry, self.candidate(slot, entry, &sample, level)?));
+            let error = self.error(slot, entry, &sample, level)?;
+            tensors.push(self.planned(entry, self.candidate(slot, entry, level, error)?));
             phase.step();
         }
         Ok(finish(tensors, weights))
     }
 
     /// The levels of least loss whose whole file takes at most `bytes`.
-    fn within_file(&self, slots: &[Slot], bytes: u64, weights: u64) -> Result<Plan> {
+    fn within_file(&self, slots: &[Slot], bytes: u64) -> Result<Plan> {
         let overhead = match self.directory {
             true => directory::overhead(self.source),
             false => self.gguf_overhead(slots)?,
@@ -112,7 +126,7 @@ impl Planner<'_> {
             let (asked, least) = (format_bytes(bytes), format_bytes(smallest));
             bail!("{asked} is too little for this model: the smallest file possible is {least} ({smallest} bytes)");
         }
-        self.choose(&database, bytes - overhead, weights)
+        self.choose(&database, bytes - overhead)
     }
 
     /// Bytes of a GGUF file beside its tensors, padding included.
@@ -137,42 +151,72 @@ impl Planner<'_> {
                 (1e4 * least).ceil() / 1e4
             );
         }
-        self.choose(&database, bytes, weights)
+        self.choose(&database, bytes)
     }
 
-    fn choose(&self, database: &Database, bytes: u64, weights: u64) -> Result<Plan> {
-        let levels = plan::within(database, bytes)?;
+    fn choose(&self, database: &Database, bytes: u64) -> Result<Plan> {
+        let levels = match self.search {
+            Some(search) => search.borrow().choose(database, bytes)?,
+            None => plan::within(database, bytes)?,
+        };
+        Ok(self.of(database, levels))
+    }
+
+    /// The plan that gives every tensor of the database its level.
+    pub fn of(&self, database: &Database, levels: Vec<Level>) -> Plan {
+        let weights = database.entries.iter().map(|entry| entry.weights).sum();
         let pick = |((entry, group), level): ((&TensorEntry, &Entry), Level)| {
             let candidate = group.candidates.iter().find(|candidate| candidate.level == level);
             candidate.map(|candidate| self.planned(entry, *candidate))
         };
         let tensors = self.source.tensors().iter().zip(&database.entries).zip(levels).filter_map(pick).collect();
-        Ok(finish(tensors, weights))
+        finish(tensors, weights)
     }
 
-    fn database(&self, slots: &[Slot]) -> Result<Database> {
-        let phase = self.show.phase("measuring", slots.len() as u64);
+    /// What each tensor's levels cost and lose.
+    ///
+    /// # Errors
+    /// If a tensor cannot be stored at a level that a rule demands, weights cannot be read, or the user stopped.
+    pub fn database(&self, slots: &[Slot]) -> Result<Database> {
         let ladder = self.method.levels();
+        let levels: Vec<Vec<Level>> = slots.iter().map(|slot| plan::candidates(slot, self.rules, &ladder)).collect();
+        let errors = match self.search {
+            Some(search) => search.borrow_mut().errors(&levels)?,
+            None => self.errors(slots, &levels)?,
+        };
         let mut entries = Vec::with_capacity(slots.len());
-        for (slot, entry) in slots.iter().zip(self.source.tensors()) {
-            stop::check()?;
-            let levels = plan::candidates(slot, self.rules, &ladder);
-            let sample = self.sample(entry)?;
-            let candidates = levels.into_iter().map(|level| self.candidate(slot, entry, &sample, level));
+        for ((slot, entry), (levels, errors)) in slots.iter().zip(self.source.tensors()).zip(levels.iter().zip(errors))
+        {
+            let candidates = levels.iter().zip(errors).map(|(level, error)| self.candidate(slot, entry, *level, error));
             let candidates = candidates.collect::<Result<Vec<_>>>()?;
             entries.push(Entry { name: slot.name.clone(), weights: slot.weights(), candidates });
-            phase.step();
         }
         Ok(Database { entries })
     }
 
-    fn candidate(&self, slot: &Slot, entry: &TensorEntry, sample: &Matrix, level: Level) -> Result<Candidate> {
-        let Some(bytes) = level.bytes(slot.rows, slot.cols) else {
-            bail!("{}: rows of {} weights cannot be stored as {level}", slot.name, slot.cols);
-        };
-        let error = match level.is_lossless_for(entry.ty) || slot.part == Part::Fixed {
+    /// The error of each level, on a sample of each tensor's rows.
+    fn errors(&self, slots: &[Slot], levels: &[Vec<Level>]) -> Result<Vec<Vec<f64>>> {
+        let phase = self.show.phase("measuring", slots.len() as u64);
+        let mut errors = Vec::with_capacity(slots.len());
+        for ((slot, entry), levels) in slots.iter().zip(self.source.tensors()).zip(levels) {
+            stop::check()?;
+            let sample = self.sample(entry)?;
+            errors.push(levels.iter().map(|level| self.error(slot, entry, &sample, *level)).collect::<Result<_>>()?);
+            phase.step();
+        }
+        Ok(errors)
+    }
+
+    fn error(&self, slot: &Slot, entry: &TensorEntry, sample: &Matrix, level: Level) -> Result<f64> {
+        Ok(match level.is_lossless_for(entry.ty) || slot.part == Part::Fixed {
             true => 0.0,
             false => database::error_at(self.method, sample, &self.statistics(entry), level)?,
+        })
+    }
+
+    fn candidate(&self, slot: &Slot, entry: &TensorEntry, level: Level, error: f64) -> Result<Candidate> {
+        let Some(bytes) = level.bytes(slot.rows, slot.cols) else {
+            bail!("{}: rows of {} weights cannot be stored as {level}", slot.name, slot.cols);
         };
         let sensitivity = self.calibration.map_or(1.0, |calibration| calibration.sensitivities.of(entry.role));
         Ok(Candidate { level, bytes, error, loss: sensitivity * error })

@@ -35,6 +35,7 @@ const PROBED_LAYERS: usize = 8;
 const PROBE: Level = Level::Integer { bits: 4, group: 32 };
 
 /// Bits of divergence per unit of relative error.
+#[derive(Clone)]
 pub struct Sensitivities {
     measured: HashMap<Role, f64>,
     probed: Vec<usize>,

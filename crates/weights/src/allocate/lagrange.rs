@@ -2,14 +2,14 @@
 //!
 //! The knapsack ([`Ladders::within`]) minimises `Σ_t l_t(j_t)`, expected losses measured one tensor at a time around the
 //! *uncompressed* model. Around the choice `j*` that it makes, where all tensors are disturbed at once, the true loss `L` has
-//! other slopes. So they are measured there: a group of tensors moves one rung up, then one rung down, and
+//! other slopes. So they are measured there: a group of tensors moves one rung down (up where it is at the bottom), and
 //!
-//! `c_g^± = (L(j* ± 1_g) − L(j*)) / Σ_{t∈g} (l_t(j*_t ± 1) − l_t(j*_t))`
+//! `c_g = (L(j* − 1_g) − L(j*)) / Σ_{t∈g} (l_t(j*_t − 1) − l_t(j*_t))`
 //!
-//! says by what factor the expectation was wrong on each side. With losses corrected by it,
-//! `l'_t(j) = l_t(j*_t) + c^±·(l_t(j) − l_t(j*_t))`, the knapsack is solved again, no tensor moving more than a few rungs;
-//! the new choice is kept only if its true loss is lower. That is sequential linear programming with a trust region. Each
-//! round costs two evaluations a group and a few more; groups join tensors where there are too many to be asked alone.
+//! says by what factor the expectation was wrong. With losses corrected by it, `l'_t(j) = c_g·l_t(j)`, the knapsack is solved
+//! again, no tensor moving more than a few rungs; the new choice is kept only if its true loss is lower. That is sequential
+//! linear programming with a trust region. Each round costs one evaluation a group and a few more; groups join tensors where
+//! there are too many to be asked alone.
 //!
 //! Guarantee: never a choice of higher measured loss than the knapsack's, never more bytes than the budget.
 
@@ -26,7 +26,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rounds: 3, reach: 3 }
+        Self { rounds: 2, reach: 3 }
     }
 }
 
@@ -101,32 +101,31 @@ fn corrected<E>(
     groups: &[Vec<usize>],
     measure: &mut impl FnMut(&[usize]) -> Result<f64, E>,
 ) -> Result<Ladders, E> {
-    // Of each tensor: factors for rungs below and above.
-    let mut factors = vec![[None; 2]; ladders.len()];
+    let mut factors = vec![None; ladders.len()];
     for group in groups {
-        for (side, step) in [(0, -1isize), (1, 1)] {
-            let mut moved = choice.to_vec();
-            for &tensor in group {
-                let rung = choice[tensor].checked_add_signed(step).filter(|rung| *rung < ladders.rungs(tensor).len());
-                moved[tensor] = rung.unwrap_or(choice[tensor]);
-            }
-            let expected = ladders.expected(&moved) - ladders.expected(choice);
-            if moved == choice || expected == 0.0 {
-                continue;
-            }
+        let moved = [-1, 1].map(|step| moved(ladders, choice, group, step)).into_iter().find(|moved| moved != choice);
+        let Some(moved) = moved else { continue };
+        let expected = ladders.expected(&moved) - ladders.expected(choice);
+        if expected != 0.0 {
             let factor = (measure(&moved)? - here) / expected;
-            group.iter().for_each(|&tensor| factors[tensor][side] = Some(factor));
+            group.iter().for_each(|&tensor| factors[tensor] = Some(factor));
         }
     }
-    let typical = median(factors.iter().flatten().flatten().copied());
-    // A tensor whose step down seems to help, or whose step up to hurt, is one that hardly matters.
+    let typical = median(factors.iter().flatten().copied());
+    // A tensor whose step down seems to help is one that hardly matters.
     let bounded = |factor: Option<f64>| factor.unwrap_or(typical).clamp(0.1 * typical, 10.0 * typical);
-    let factors: Vec<[f64; 2]> = factors.into_iter().map(|sides| sides.map(bounded)).collect();
-    Ok(ladders.with_losses(|tensor, rung| {
-        let at = |rung: usize| ladders.rungs(tensor)[rung].loss;
-        let change = at(rung) - at(choice[tensor]);
-        at(choice[tensor]) + factors[tensor][usize::from(rung > choice[tensor])] * change
-    }))
+    let factors: Vec<f64> = factors.into_iter().map(bounded).collect();
+    Ok(ladders.with_losses(|tensor, rung| factors[tensor] * ladders.rungs(tensor)[rung].loss))
+}
+
+/// A choice with a group of tensors some rungs higher or lower, those that can.
+fn moved(ladders: &Ladders, choice: &[usize], group: &[usize], step: isize) -> Choice {
+    let mut moved = choice.to_vec();
+    for &tensor in group {
+        let rung = choice[tensor].checked_add_signed(step).filter(|rung| *rung < ladders.rungs(tensor).len());
+        moved[tensor] = rung.unwrap_or(choice[tensor]);
+    }
+    moved
 }
 
 /// The positive numbers' median; 1 where there is none.

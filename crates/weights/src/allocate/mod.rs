@@ -79,15 +79,21 @@ impl Ladders {
     /// # Errors
     /// [`Error::Impossible`] where even the lowest rungs take more.
     pub fn within(&self, bytes: u64) -> Result<Choice, Error> {
-        let groups: Vec<Vec<budget::Level>> = self
-            .tensors
-            .iter()
-            .map(|rungs| rungs.iter().map(|rung| budget::Level::new(rung.bytes, rung.loss)).collect())
-            .collect();
-        budget::allocate(&groups, bytes).map_err(|_| Error::Impossible {
+        budget::allocate(&self.groups(), bytes).map_err(|_| Error::Impossible {
             budget: format!("{bytes} bytes"),
             smallest: format!("{} bytes", self.range().0),
         })
+    }
+
+    /// The choice of fewest bytes whose expected losses are at most `loss` together; the top rungs where there is none.
+    pub fn at_most(&self, loss: f64) -> Choice {
+        budget::allocate_max_loss(&self.groups(), loss)
+            .unwrap_or_else(|_| self.tensors.iter().map(|rungs| rungs.len().saturating_sub(1)).collect())
+    }
+
+    fn groups(&self) -> Vec<Vec<budget::Level>> {
+        let level = |rung: &Candidate| budget::Level::new(rung.bytes, rung.loss);
+        self.tensors.iter().map(|rungs| rungs.iter().map(level).collect()).collect()
     }
 
     /// Replaces the expected losses: `loss(tensor, rung)`. Rungs stay as they are, also where the new losses do not fall.
@@ -190,6 +196,8 @@ mod tests {
         let choice = ladders.within(45).unwrap();
         assert_eq!((ladders.bytes(&choice), ladders.expected(&choice)), (40, 0.8));
         assert!(ladders.within(19).unwrap_err().to_string().contains("20 bytes"));
+        assert_eq!(ladders.at_most(0.65), [1, 2]);
+        assert_eq!(ladders.at_most(0.1), [2, 2]);
         let flat = ladders.with_losses(|tensor, rung| (tensor * 10 + rung) as f64);
         assert_eq!(flat.rungs(1)[2].loss, 12.0);
         assert_eq!(flat.within(60).unwrap(), [0, 0]);
