@@ -58,7 +58,7 @@ fn plan(source: &ModelSource, ty: impl Fn(&TensorEntry) -> TensorType) -> Plan {
     };
     let tensors: Vec<Planned> = source.tensors().iter().map(planned).collect();
     let tensor_bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
-    Plan { tensors, tensor_bytes, weights: source.weights() }
+    Plan { tensors, tensor_bytes, weights: source.weights(), next: None }
 }
 
 /// Vectors are f32 in GGUF.

@@ -35,6 +35,9 @@ pub fn run(args: CompressArgs, global: &Global) -> Result<()> {
         return output::json(&report.json());
     }
     output::tables(&report.tables())?;
+    if let Some(next) = report.next() {
+        output::line(&next)?;
+    }
     output::line(&report.headline())?;
     output::line(&format!("written: {}", report.output.display()))
 }

@@ -17,7 +17,7 @@ use brevity_weights::{Level, Statistics, WeightMethod};
 use std::path::Path;
 
 /// Multiplications that the measurements of one round of correction take, about.
-const WORK: u64 = 1 << 38;
+const WORK: u64 = 1 << 37;
 /// Groups without which a correction is not worth its time.
 const LEAST_GROUPS: usize = 8;
 /// Tensors that differ from the base before another base is cheaper.
@@ -72,10 +72,9 @@ impl<'a> Search<'a> {
     /// As [`Levels::errors`].
     pub fn errors(&mut self, wanted: &[Vec<Level>]) -> Result<Vec<Vec<f64>>> {
         let errors = levels::all_errors(&mut self.levels, wanted, self.show)?;
-        let all: usize = wanted.iter().map(Vec::len).sum();
-        let made = self.levels.made();
-        if made < all && made > 0 {
-            self.show.remark(&format!("levels: {made} made, the others found in the database"));
+        let (made, found) = (self.levels.made(), self.levels.found());
+        if found > 0 {
+            self.show.remark(&format!("levels: {found} found in the database, {made} made"));
         }
         Ok(errors)
     }

@@ -85,6 +85,7 @@ pub struct Levels<'a> {
     folder: Folder,
     tensors: Vec<Option<Tensor>>,
     made: Cell<usize>,
+    found: usize,
 }
 
 impl<'a> Levels<'a> {
@@ -103,12 +104,17 @@ impl<'a> Levels<'a> {
         std::fs::create_dir_all(&path).with_context(|| format!("making the folder of levels {}", path.display()))?;
         let folder = Folder { path, kept: named.is_some() };
         let tensors = source.tensors().iter().map(|_| None).collect();
-        Ok(Self { source, method, statistics, folder, tensors, made: Cell::new(0) })
+        Ok(Self { source, method, statistics, folder, tensors, made: Cell::new(0), found: 0 })
     }
 
     /// Levels that were made, not found.
     pub fn made(&self) -> usize {
         self.made.get()
+    }
+
+    /// Levels that an earlier run had made.
+    pub fn found(&self) -> usize {
+        self.found
     }
 
     /// Makes sure that a tensor is there at these levels, and returns the error of each.
@@ -129,7 +135,10 @@ impl<'a> Levels<'a> {
         let found = self.find(entry, &origin)?;
         let have = |found: &Tensor| lossy.iter().all(|level| found.index.position(*level).is_some());
         let complete = match found {
-            Some(found) if have(&found) => found,
+            Some(found) if have(&found) => {
+                self.found += lossy.len();
+                found
+            }
             found => {
                 // Levels that another run made are made again beside the new ones.
                 let before = found.iter().flat_map(|found| &found.index.levels);

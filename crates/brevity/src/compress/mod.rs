@@ -13,6 +13,7 @@ pub mod measuring;
 pub mod memory;
 pub mod metadata;
 pub mod page;
+pub mod picture;
 pub mod plan;
 pub mod rehearsal;
 pub mod replaced;

@@ -1,5 +1,6 @@
 //! The report as one HTML page: the tables, and a picture of where the bits went.
 
+use super::picture::heat_map;
 use super::plan::Plan;
 use super::report::Report;
 use anyhow::{Context, Result, bail};
@@ -34,7 +35,10 @@ fn page(report: &Report) -> String {
     for table in report.tables() {
         let _ = write!(html, "<pre>{}</pre>", escape(&plain(&table)));
     }
-    let _ = write!(html, "<h2>Where the bits went</h2>{}", picture(&report.plan));
+    let _ = write!(html, "<h2>Where the bits went</h2>{}{}", heat_map(&report.plan).to_svg(), picture(&report.plan));
+    if let Some(next) = report.next() {
+        let _ = write!(html, "<p>{}</p>", escape(&next));
+    }
     let _ =
         write!(html, "<h2>Every tensor</h2><pre>{}</pre>", escape(&plain(&super::report::plan_table(&report.plan))));
     html.push_str("</body></html>\n");

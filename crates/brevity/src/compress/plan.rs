@@ -13,6 +13,7 @@ use brevity_kernels::Matrix;
 use brevity_measure::bits::format_bytes;
 use brevity_model::source::TensorEntry;
 use brevity_model::{ModelSource, TensorKind};
+use brevity_weights::allocate::Ladders;
 use brevity_weights::database::{self, Candidate, Database, Entry};
 use brevity_weights::plan::{self, Part, Rules, Slot};
 use brevity_weights::{Level, Statistics, WeightMethod};
@@ -37,6 +38,19 @@ pub struct Plan {
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
     pub weights: u64,
+    /// What a larger budget would buy, where there was one.
+    pub next: Option<Next>,
+}
+
+/// What a tenth more bytes would buy.
+#[derive(Debug, Clone)]
+pub struct Next {
+    /// Bytes of all tensors then.
+    pub bytes: u64,
+    /// Expected loss then, over that of this plan.
+    pub share: f64,
+    /// The tensors that would gain the most, and what they would become.
+    pub tensors: Vec<(String, Level)>,
 }
 
 impl Plan {
@@ -170,7 +184,9 @@ impl Planner<'_> {
             candidate.map(|candidate| self.planned(entry, *candidate))
         };
         let tensors = self.source.tensors().iter().zip(&database.entries).zip(levels).filter_map(pick).collect();
-        finish(tensors, weights)
+        let mut plan = finish(tensors, weights);
+        plan.next = next(database, &plan);
+        plan
     }
 
     /// What each tensor's levels cost and lose.
@@ -261,7 +277,25 @@ fn smallest_bytes(entry: &Entry) -> u64 {
 
 fn finish(tensors: Vec<Planned>, weights: u64) -> Plan {
     let tensor_bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
-    Plan { tensors, tensor_bytes, weights }
+    Plan { tensors, tensor_bytes, weights, next: None }
+}
+
+/// Tensors that [`Next`] names.
+const NAMED: usize = 3;
+
+fn next(database: &Database, plan: &Plan) -> Option<Next> {
+    let now: f64 = plan.tensors.iter().filter_map(|tensor| tensor.loss).sum();
+    let ladders = Ladders::new(database);
+    let choice = ladders.within(plan.tensor_bytes + plan.tensor_bytes / 10).ok()?;
+    let gain = |(tensor, &rung): (usize, &usize)| {
+        let (planned, then) = (&plan.tensors[tensor], ladders.rungs(tensor)[rung]);
+        (planned.loss.unwrap_or(0.0) - then.loss, planned.entry.name.clone(), then.level)
+    };
+    let mut gains: Vec<_> = choice.iter().enumerate().map(gain).filter(|(gain, ..)| *gain > 0.0).collect();
+    gains.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let tensors = gains.into_iter().take(NAMED).map(|(_, name, level)| (name, level)).collect();
+    let share = ladders.expected(&choice) / now;
+    (now > 0.0 && share < 1.0).then(|| Next { bytes: ladders.bytes(&choice), share, tensors })
 }
 
 /// A tensor as GGUF plans it.

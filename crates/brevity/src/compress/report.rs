@@ -78,6 +78,7 @@ impl Report {
             "activations": loss.map(|loss| activation_name(loss.activation)),
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "next_tenth": self.plan.next.as_ref().map(|next| json!({"tensor_bytes": next.bytes, "loss_share": next.share})),
             "tensors": self.plan.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
         })
     }
@@ -121,6 +122,21 @@ impl Report {
             table.note("the source is quantised already: it was dequantised and is the reference of all losses here");
         }
         table
+    }
+
+    /// What a tenth more bytes would buy.
+    pub fn next(&self) -> Option<String> {
+        let next = self.plan.next.as_ref()?;
+        let bytes = brevity_measure::bits::format_bytes(next.bytes.saturating_sub(self.plan.tensor_bytes));
+        let change = match &self.loss {
+            Some(loss) => {
+                let now = loss.divergence.mean;
+                format!("about {:.4} bits lost a token in place of {now:.4}", next.share * now)
+            }
+            None => format!("about {:.0} % of the loss", 100.0 * next.share),
+        };
+        let tensors: Vec<String> = next.tensors.iter().map(|(name, level)| format!("{name} as {level}")).collect();
+        Some(format!("10 % more bytes ({bytes}) would buy {change}: {}, ...", tensors.join(", ")))
     }
 
     /// The line that says it all.

@@ -1,5 +1,6 @@
 //! The command as people and scripts use it: the real binary on the embedded model and on tiny random ones.
 
+mod allocate;
 mod bad_models;
 mod bench;
 mod budgets;
@@ -8,6 +9,7 @@ mod generate;
 mod grids;
 mod help;
 mod hub;
+mod imatrix;
 mod interrupted;
 mod measure;
 mod report;

@@ -9,8 +9,20 @@ fn the_default_compresses_the_embedded_model_and_reports_everything() {
     let directory = temporary();
     let text = text_file(directory.path());
     let output = directory.path().join("nano.gguf");
-    let args =
-        ["compress", "--method", "rtn", "--json", "--chunks", "1", "--calibration", arg(&text), "-o", arg(&output)];
+    let args = [
+        "compress",
+        "--method",
+        "rtn",
+        "--allocate",
+        "none",
+        "--json",
+        "--chunks",
+        "1",
+        "--calibration",
+        arg(&text),
+        "-o",
+        arg(&output),
+    ];
     let report = run(&args).json();
     assert_eq!(report["method"], "rtn");
     for key in [

@@ -13,9 +13,11 @@
 
 mod axis;
 mod bars;
+mod heat;
 mod scatter;
 
 pub use bars::{Bar, Bars, Segment};
+pub use heat::{Field, HeatMap};
 pub use scatter::{Mark, Plot, Series};
 
 use std::fmt::Write;

@@ -163,3 +163,26 @@ proptest! {
         elements(&bars.to_svg()).map_err(TestCaseError::fail)?;
     }
 }
+
+#[test]
+fn heat_maps_are_well_formed_and_colour_by_value() {
+    let labels = |name: &str, count| (0..count).map(|index| format!("{name} <{index}>")).collect::<Vec<_>>();
+    let mut map = HeatMap::new("Bits & layers", "bits", labels("layer", 3), labels("ffn", 2));
+    for (row, column, value) in [(0, 0, 2.0), (1, 1, 8.0), (2, 0, 2.0), (9, 0, 4.0)] {
+        map.add(Field { row, column, value, note: "q2_k".into(), hint: "a < b".into() });
+    }
+    let found = elements(&map.to_svg()).unwrap();
+    let fields: Vec<&Element> = found.iter().filter(|e| e.0 == "rect" && number(e, "height") == 20.0).collect();
+    assert_eq!(fields.len(), 3, "one row is outside of the table");
+    let colour = |index: usize| fields[index].1.iter().find(|(key, _)| key == "fill").unwrap().1.clone();
+    assert_eq!(colour(0), colour(2));
+    assert_ne!(colour(0), colour(1));
+    assert!(number(fields[1], "y") > number(fields[0], "y") && number(fields[1], "x") > number(fields[0], "x"));
+    for values in [vec![], vec![f64::NAN], vec![3.0, 3.0]] {
+        let mut map = HeatMap::new("", "", labels("", 1), labels("", 1));
+        values.into_iter().for_each(|value| {
+            map.add(Field { row: 0, column: 0, value, note: String::new(), hint: String::new() });
+        });
+        elements(&map.to_svg()).unwrap();
+    }
+}
