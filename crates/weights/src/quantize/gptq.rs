@@ -3,7 +3,7 @@
 //! "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022, arXiv 2210.17323. What is
 //! made small is the error that a linear's outputs see, `tr((W − Ŵ)·H·(W − Ŵ)ᵀ)` with `H` the mean of `x·xᵀ` over calibration
 //! tokens (`W`: outputs × inputs, `H`: inputs × inputs). Columns are rounded one after the other; the error of each is carried
-//! into those behind it through the Cholesky factor of `H` ([`feedback`](super::feedback) has the algebra), in lazy
+//! into those behind it through the Cholesky factor of `H` (`feedback.rs` has the algebra), in lazy
 //! blocks. Rows are independent and lie on all threads.
 //!
 //! Every level with codes works: integer grids with any group, and GGUF blocks up to k-quant super-blocks and IQ4, whose
@@ -15,8 +15,8 @@
 //! - `Before`: all frames come from the original weights (GPTQ's "static groups"), then columns go in the order of the diagonal
 //!   across the whole row. Rows that are one group take this way always.
 //!
-//! Frames are searched for the least `Σ_k D_k·η_k²`, what errors really cost (`D` as in [`feedback`](super::feedback)).
-//! After the sweep come passes of coordinate descent: each code again, given all others ([`descent`](super::descent)).
+//! Frames are searched for the least `Σ_k D_k·η_k²`, what errors really cost (`D` as in `feedback.rs`).
+//! After the sweep come passes of coordinate descent: each code again, given all others (`descent.rs`).
 //! Channels that are dead in calibration get λ as their cost: they shape no scale and are rounded to nearest.
 
 use super::rtn::RoundToNearest;
@@ -43,7 +43,7 @@ pub struct Gptq {
     /// λ relative to the mean diagonal of the Hessian; grows until the factor exists.
     pub damping: f32,
     pub frame: Frame,
-    /// Passes of coordinate descent on the codes after the sweep ([`descent`](super::descent)).
+    /// Passes of coordinate descent on the codes after the sweep (`descent.rs`).
     pub passes: usize,
 }
 
