@@ -1,6 +1,7 @@
-//! `cargo bench -p brevity-parts --bench blocks [-- REPETITIONS [FILTER [MOST ROWS]]]`: GFLOP/s (`2·m·n·k` over the time of
-//! quantising and multiplying) of every GGML block type and of integer grids on one thread, for m rows of activations and
-//! 4096 outputs of 14336 columns, with the bits a weight takes in memory.
+//! `cargo bench -p brevity-parts --bench blocks [-- REPETITIONS [FILTER [MOST ROWS [MATRICES]]]]`: GFLOP/s (`2·m·n·k` over the time
+//! of quantising and multiplying) of every GGML block type and of integer grids on one thread, for m rows of activations and
+//! 4096 outputs of 14336 columns, with the bits a weight takes in memory. With many matrices, multiplied in turn, they come
+//! from memory rather than from a cache, as those of a model do that writes a token.
 
 use brevity_formats::grid::GridMatrix;
 use brevity_formats::{TensorType, blocks};
@@ -66,6 +67,7 @@ fn main() {
     let scale: f64 = args.next().and_then(|a| a.parse().ok()).unwrap_or(1.0);
     let filter = args.next().unwrap_or_default();
     let most: usize = args.next().and_then(|a| a.parse().ok()).unwrap_or(512);
+    let copies: usize = args.next().and_then(|a| a.parse().ok()).unwrap_or(1);
     pool::set_threads(1);
     let reps = |n: usize| ((n as f64 * scale) as usize).max(1);
     let types = TensorType::all().filter(|ty| ty.is_quantized() && ty.readable());
@@ -79,8 +81,8 @@ fn main() {
     println!("{OUTPUTS} outputs x {COLS} columns, one thread");
     println!("GFLOP/s     bits  isa        m = 1      4     16    512");
     for (name, make) in names.iter().filter(|(name, _)| name.contains(&filter)) {
-        let matrix = make();
-        let bits = 8.0 * matrix.resident_bytes() as f64 / (OUTPUTS * COLS) as f64;
+        let matrices: Vec<CompressedMatrix> = (0..copies).map(|_| make()).collect();
+        let bits = 8.0 * matrices[0].resident_bytes() as f64 / (OUTPUTS * COLS) as f64;
         for isa in Isa::available().into_iter().rev().filter(|&isa| isa != Isa::Scalar) {
             print!("{name:<10} {bits:5.2}  {:<8}", isa.name());
             for m in ROWS.into_iter().filter(|&m| m <= most) {
@@ -93,11 +95,13 @@ fn main() {
                 };
                 let time = isa.with(|| {
                     best(n, || {
-                        let input = Input::new(x.view(), Activation::Int8);
-                        matrix.multiply(&input, &mut y.view_mut(), false);
+                        for matrix in &matrices {
+                            let input = Input::new(x.view(), Activation::Int8);
+                            matrix.multiply(&input, &mut y.view_mut(), false);
+                        }
                     })
                 });
-                print!(" {:6.1}", 2.0 * (m * OUTPUTS * COLS) as f64 / time * 1e-9);
+                print!(" {:6.1}", 2.0 * (copies * m * OUTPUTS * COLS) as f64 / time * 1e-9);
             }
             println!();
         }

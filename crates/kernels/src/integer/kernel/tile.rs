@@ -77,7 +77,6 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
     unsafe {
         let halves = 1 + S::Form::HALVES as usize;
         let offset = offset::<S::Form>(L::BYTE_OFFSET) != 0;
-        let steps = S::Form::BITS <= L::STEP_BITS;
         let Place { n, from, to, .. } = place;
         let block = place.first * job.blocks + from * n + place.own;
         let mut x = job.codes.add(block * BLOCK);
@@ -100,69 +99,10 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
                 chunks[p] = sources[p].chunk(done / CHUNK, blocks);
             }
             for b in 0..blocks {
-                for h in 0..halves {
-                    let mut sums = [[L::splat_int(0); P]; R];
-                    if offset && !(steps && S::Form::BITS <= L::NARROW_BITS) {
-                        for r in 0..R {
-                            sums[r] = [L::splat_int(*starts.add(r * halves + h)); P];
-                        }
-                    }
-                    if steps {
-                        if h == 0 {
-                            pair::<L, S, R, P, 0, 1>(&sources, &chunks, b, x, &mut sums);
-                            pair::<L, S, R, P, 2, 3>(&sources, &chunks, b, x, &mut sums);
-                        }
-                        if h + 1 == halves {
-                            pair::<L, S, R, P, 4, 5>(&sources, &chunks, b, x, &mut sums);
-                            pair::<L, S, R, P, 6, 7>(&sources, &chunks, b, x, &mut sums);
-                        }
-                    } else {
-                        for p in 0..P {
-                            let [c0, c1, c2, c3, c4, c5, c6, c7] = sources[p].codes(&chunks[p], b);
-                            for r in 0..R {
-                                let x = x.add(r * BLOCK);
-                                sums[r][p] = match (S::Form::BITS, S::Form::HALVES, h) {
-                                    (4, false, _) => L::dot8::<4>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (4, true, 0) => L::dot4::<4>(sums[r][p], [c0, c1, c2, c3], x),
-                                    (4, true, _) => L::dot4::<4>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
-                                    (5, ..) => L::dot8::<5>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (6, false, _) => L::dot8::<6>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (6, true, 0) => L::dot4::<6>(sums[r][p], [c0, c1, c2, c3], x),
-                                    (6, true, _) => L::dot4::<6>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
-                                    (7, ..) => L::dot8::<7>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (_, false, _) => L::dot8::<8>(sums[r][p], [c0, c1, c2, c3, c4, c5, c6, c7], x),
-                                    (_, true, 0) => L::dot4::<8>(sums[r][p], [c0, c1, c2, c3], x),
-                                    (_, true, _) => L::dot4::<8>(sums[r][p], [c4, c5, c6, c7], x.add(16)),
-                                };
-                            }
-                        }
-                    }
-                    L::here();
-                    let mut scales = [sources[0].scales(&chunks[0], b); P];
-                    let mut mins = scales;
-                    for p in 0..P {
-                        if p > 0 {
-                            scales[p] = sources[p].scales(&chunks[p], b);
-                        }
-                        if S::Form::MINS {
-                            mins[p] = sources[p].mins(&chunks[p], b);
-                        }
-                    }
-                    for r in 0..R {
-                        let meta = meta.add(r * META);
-                        let dx = L::splat(*meta);
-                        for p in 0..P {
-                            if steps && S::Form::BITS <= L::NARROW_BITS {
-                                let start = if offset { *starts.add(r * halves + h) } else { 0 };
-                                sums[r][p] = L::finish(sums[r][p], L::splat_int(start));
-                            }
-                            acc[r][p] = L::fma(L::to_f32(sums[r][p]), L::mul(scales[p][h], dx), acc[r][p]);
-                            if S::Form::MINS {
-                                let s = L::splat(*meta.add(if S::Form::HALVES { 2 + h } else { 1 }));
-                                acc[r][p] = L::fnma(mins[p][h], s, acc[r][p]);
-                            }
-                        }
-                    }
+                let at = At { x, meta, starts };
+                half::<L, S, R, P, 0>(&sources, &chunks, b, at, &mut acc);
+                if S::Form::HALVES {
+                    half::<L, S, R, P, 1>(&sources, &chunks, b, at, &mut acc);
                 }
                 x = x.add(n * BLOCK);
                 meta = meta.add(n * META);
@@ -183,6 +123,96 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
             for (r, sums) in sums.iter().enumerate() {
                 for (p, sums) in sums[..place.live].iter().enumerate() {
                     job.out.put::<L>(place.first + place.own + r, place.panel + p, sums);
+                }
+            }
+        }
+    }
+}
+
+/// Where the activations of a block begin.
+#[derive(Clone, Copy)]
+struct At {
+    x: *const i8,
+    meta: *const f32,
+    starts: *const i32,
+}
+
+/// Adds what half `H` of block `b` (all of it, if the form has no halves) gives for all rows and panels.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn half<L: Lanes, S: Source<L>, const R: usize, const P: usize, const H: usize>(
+    sources: &[S; P],
+    chunks: &[S::Chunk; P],
+    b: usize,
+    at: At,
+    acc: &mut [[L::F; P]; R],
+) {
+    unsafe {
+        let halves = 1 + S::Form::HALVES as usize;
+        let offset = offset::<S::Form>(L::BYTE_OFFSET) != 0;
+        let steps = S::Form::BITS <= L::STEP_BITS;
+        let narrow = steps && S::Form::BITS <= L::NARROW_BITS;
+        let mut sums = [[L::splat_int(0); P]; R];
+        if offset && !narrow {
+            for r in 0..R {
+                sums[r] = [L::splat_int(*at.starts.add(r * halves + H)); P];
+            }
+        }
+        if !steps {
+            for p in 0..P {
+                let [c0, c1, c2, c3, c4, c5, c6, c7] = sources[p].codes(&chunks[p], b);
+                for r in 0..R {
+                    let (x, sum) = (at.x.add(r * BLOCK), sums[r][p]);
+                    let (low, high) = ([c0, c1, c2, c3], [c4, c5, c6, c7]);
+                    let all = [c0, c1, c2, c3, c4, c5, c6, c7];
+                    sums[r][p] = match (S::Form::BITS, S::Form::HALVES, H) {
+                        (4, false, _) => L::dot8::<4>(sum, all, x),
+                        (4, true, 0) => L::dot4::<4>(sum, low, x),
+                        (4, true, _) => L::dot4::<4>(sum, high, x.add(16)),
+                        (5, ..) => L::dot8::<5>(sum, all, x),
+                        (6, false, _) => L::dot8::<6>(sum, all, x),
+                        (6, true, 0) => L::dot4::<6>(sum, low, x),
+                        (6, true, _) => L::dot4::<6>(sum, high, x.add(16)),
+                        (7, ..) => L::dot8::<7>(sum, all, x),
+                        (_, false, _) => L::dot8::<8>(sum, all, x),
+                        (_, true, 0) => L::dot4::<8>(sum, low, x),
+                        (_, true, _) => L::dot4::<8>(sum, high, x.add(16)),
+                    };
+                }
+            }
+        } else {
+            if H == 0 {
+                pair::<L, S, R, P, 0, 1>(sources, chunks, b, at.x, &mut sums);
+                pair::<L, S, R, P, 2, 3>(sources, chunks, b, at.x, &mut sums);
+            }
+            if H + 1 == halves {
+                pair::<L, S, R, P, 4, 5>(sources, chunks, b, at.x, &mut sums);
+                pair::<L, S, R, P, 6, 7>(sources, chunks, b, at.x, &mut sums);
+            }
+        }
+        L::here();
+        let mut scales = [sources[0].scales(&chunks[0], b)[H]; P];
+        let mut mins = scales;
+        for p in 0..P {
+            if p > 0 {
+                scales[p] = sources[p].scales(&chunks[p], b)[H];
+            }
+            if S::Form::MINS {
+                mins[p] = sources[p].mins(&chunks[p], b)[H];
+            }
+        }
+        for r in 0..R {
+            let meta = at.meta.add(r * META);
+            let dx = L::splat(*meta);
+            for p in 0..P {
+                if narrow {
+                    let start = if offset { *at.starts.add(r * halves + H) } else { 0 };
+                    sums[r][p] = L::finish(sums[r][p], L::splat_int(start));
+                }
+                acc[r][p] = L::fma(L::to_f32(sums[r][p]), L::mul(scales[p], dx), acc[r][p]);
+                if S::Form::MINS {
+                    let s = L::splat(*meta.add(if S::Form::HALVES { 2 + H } else { 1 }));
+                    acc[r][p] = L::fnma(mins[p], s, acc[r][p]);
                 }
             }
         }
