@@ -97,6 +97,7 @@ fn weights(name: &str) -> IntegerWeights {
         "Q5_1" => flat(Bits(5), f16, true),
         "Q8_0" => flat(Bits(8), f16, false),
         "IQ4_NL" => flat(Table(Steps::Iq4), f16, false),
+        "MXFP4" => flat(Table(Steps::Mxfp4), Scales::Powers, false),
         "int2:128" => flat(Bits(2), zeros, true),
         "int3:128" => flat(Bits(3), zeros, true),
         "int4:128" => flat(Bits(4), zeros, true),
@@ -110,7 +111,7 @@ fn weights(name: &str) -> IntegerWeights {
     }
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "Q2_K",
     "Q3_K",
     "Q4_K",
@@ -124,6 +125,7 @@ const NAMES: [&str; 23] = [
     "Q5_1",
     "Q8_0",
     "IQ4_NL",
+    "MXFP4",
     "int2:128",
     "int3:128",
     "int4:128",

@@ -6,7 +6,9 @@
 
 use crate::{Activation, Error, Input, Part};
 use brevity_formats::blocks::k::{Affine, Signed};
-use brevity_formats::blocks::layout::{Iq2Xxs, Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use brevity_formats::blocks::layout::{
+    Iq2Xxs, Iq4Nl, Iq4Xs, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+};
 use brevity_formats::blocks::legacy::Flat;
 use brevity_formats::{TensorType, blocks};
 use brevity_kernels::MatrixMut;
@@ -47,6 +49,7 @@ impl BlocksPart {
                 Flat { codes: fields.codes.map(|code| code ^ 0x80), ..fields }
             }),
             TensorType::Iq4Nl => flat(shape, FlatCodes::Table(Steps::Iq4), false, bytes, |b| Iq4Nl::read(b).fields()),
+            TensorType::Mxfp4 => mxfp4(shape, bytes),
             TensorType::Q2K => affine(shape, SuperKind::Q2K, bytes, |b| Q2K::read(b).fields()),
             TensorType::Q4K => affine(shape, SuperKind::Q4K, bytes, |b| Q4K::read(b).fields()),
             TensorType::Q5K => affine(shape, SuperKind::Q5K, bytes, |b| Q5K::read(b).fields()),
@@ -120,6 +123,19 @@ fn flat<const N: usize>(
             if has_min {
                 out.mins[index] = -half(block.m);
             }
+        }
+    }))
+}
+
+fn mxfp4((rows, cols): (usize, usize), bytes: &[u8]) -> IntegerWeights {
+    let row_blocks = cols / 32;
+    let codes = FlatCodes::Table(Steps::Mxfp4);
+    IntegerWeights::Flat(FlatPanels::new((rows, cols), codes, Scales::Powers, false, |row, out: FlatRow| {
+        let blocks = &bytes.as_chunks::<{ Mxfp4::BYTES }>().0[row * row_blocks..][..row_blocks];
+        for (index, block) in blocks.iter().enumerate() {
+            let (e, codes) = Mxfp4::read(block).fields();
+            out.codes[32 * index..][..32].copy_from_slice(&codes);
+            out.scales[index] = blocks::mx::scale(e);
         }
     }))
 }
@@ -243,5 +259,31 @@ impl RowSource for RawRows {
         let bytes = &self.bytes[row * self.row..][..self.row];
         let unpacked = blocks::unpack_codes(self.ty, bytes, codes, scales, mins);
         debug_assert!(unpacked.is_ok(), "lengths were checked when the part was made");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TensorType::*;
+
+    #[test]
+    fn every_type_goes_through_its_kernel() {
+        for ty in TensorType::all().filter(|ty| ty.is_quantized() && ty.readable()) {
+            let bytes = vec![0; 16 * ty.row_bytes(512).unwrap()];
+            let part = BlocksPart::new(ty, 16, 512, &bytes).unwrap();
+            let expected = match ty {
+                Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Iq4Nl | Mxfp4 => "flat",
+                Q2K | Q3K | Q4K | Q5K | Q6K | Iq4Xs | Iq2Xxs => "super-blocks",
+                _ => "rows",
+            };
+            let found = match part.weights {
+                IntegerWeights::Flat(_) => "flat",
+                IntegerWeights::Super(_) => "super-blocks",
+                IntegerWeights::Rows(_) => "rows",
+            };
+            assert_eq!(found, expected, "{ty:?}");
+            assert!(16 * part.resident_bytes() <= 17 * bytes.len(), "{ty:?}: {} bytes", part.resident_bytes());
+        }
     }
 }

@@ -26,7 +26,7 @@
 //! # Which packing?
 //! | scales | type | formats |
 //! |---|---|---|
-//! | one per block of 32, or per group of columns | [`FlatPanels`] | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, integer grids of 2 to 8 bits |
+//! | one per block of 32, or per group of columns | [`FlatPanels`] | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4, integer grids of 2 to 8 bits |
 //! | small integers times a factor per 256 columns | [`SuperPanels`] | Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS, IQ2_XXS |
 //! | anything else | [`RowSource`] | unpacked as it is needed |
 //!

@@ -126,7 +126,7 @@ const fn bits(bits: u32, scales: Scales, min: bool) -> Kind {
     Kind::Flat(FlatCodes::Bits(bits), scales, min)
 }
 
-const KINDS: [Kind; 33] = [
+const KINDS: [Kind; 34] = [
     bits(4, Scales::F16, false),
     bits(5, Scales::F16, false),
     bits(8, Scales::F16, false),
@@ -148,6 +148,7 @@ const KINDS: [Kind; 33] = [
     bits(8, Scales::Zeros { group: 64 }, true),
     Kind::Flat(FlatCodes::Table(Steps::Iq4), Scales::F16, false),
     Kind::Flat(FlatCodes::Table(Steps::Mxfp4), Scales::F32 { group: 32 }, false),
+    Kind::Flat(FlatCodes::Table(Steps::Mxfp4), Scales::Powers, false),
     Kind::Super(SuperKind::Q2K),
     Kind::Super(SuperKind::Q3K),
     Kind::Super(SuperKind::Q4K),
@@ -257,6 +258,10 @@ fn weights(kind: Kind, rows: usize, cols: usize, rng: &mut Random, wild: bool) -
                 }
                 Kind::Flat(_, Scales::F16, _) => {
                     (f16::from_bits(rng.half(wild)).to_f32(), f16::from_bits(rng.half(wild)).to_f32())
+                }
+                Kind::Flat(_, Scales::Powers, _) => {
+                    let e = if wild { fields[at][0] } else { 118 + fields[at][0] % 8 };
+                    ((f64::from(e) - 128.0).exp2() as f32, 0.0)
                 }
                 Kind::Flat(_, Scales::Zeros { .. }, _) => {
                     let scale = f16::from_bits(rng.half(wild)).to_f32();
@@ -552,6 +557,7 @@ fn packed_weights_are_no_larger_than_their_formats() {
         (bits(5, Scales::F16, true), 6.0),
         (bits(8, Scales::F16, false), 8.5),
         (Kind::Flat(FlatCodes::Table(Steps::Iq4), Scales::F16, false), 4.5),
+        (Kind::Flat(FlatCodes::Table(Steps::Mxfp4), Scales::Powers, false), 4.25),
         (bits(3, Scales::Zeros { group: 128 }, true), 3.0 + 24.0 / 128.0),
         (bits(4, Scales::Zeros { group: 64 }, true), 4.0 + 24.0 / 64.0),
         (Kind::Super(SuperKind::Iq2Xxs), 2.0625 * 1.03),

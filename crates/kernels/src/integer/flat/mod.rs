@@ -10,7 +10,7 @@ use super::storage::Bytes;
 use super::{RowSource, Visit};
 use crate::pool::Shared;
 use half::f16;
-use source::{Full, Half, View, Zeros};
+use source::{Exponents, Full, Half, View, Zeros};
 
 /// What the codes of [`FlatPanels`] are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub enum Scales {
         /// Columns in a group.
         group: usize,
     },
+    /// One per block of 32, a power of two from 2⁻¹²⁸ to 2¹²⁷, kept as a byte: MXFP4. Others are rounded up to one. Costs 0.25 bit
+    /// per weight. For [`FlatCodes::Table`] only.
+    Powers,
     /// An f16 scale and a zero point of eight bits per group of so many columns (a multiple of 32): integer grids. The min is
     /// `scale · zero`. Costs `24 / group` bits per weight.
     Zeros {
@@ -65,7 +68,7 @@ pub struct FlatRow<'a> {
 }
 
 /// A matrix whose blocks have a scale each, and maybe a min: the weight is `scale · code`, or `scale · code − min`
-/// (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, integer grids of 2 to 8 bits).
+/// (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4, integer grids of 2 to 8 bits).
 pub struct FlatPanels {
     rows: usize,
     cols: usize,
@@ -94,13 +97,14 @@ impl FlatPanels {
         fill: impl Fn(usize, FlatRow<'_>) + Sync,
     ) -> FlatPanels {
         let possible = match codes {
+            FlatCodes::Bits(_) if scales == Scales::Powers => false,
             FlatCodes::Bits(bits) if has_min => (2..=8).contains(&bits),
             FlatCodes::Bits(bits) => matches!(bits, 4 | 5 | 8) && !matches!(scales, Scales::Zeros { .. }),
             FlatCodes::Table(_) => !has_min && !matches!(scales, Scales::Zeros { .. }),
         };
         assert!(possible, "no kernels for {codes:?} with {scales:?}, mins: {has_min}");
         let (beside, group) = match scales {
-            Scales::F16 => (true, BLOCK),
+            Scales::F16 | Scales::Powers => (true, BLOCK),
             Scales::F32 { group } | Scales::Zeros { group } => (false, group),
         };
         assert!(group > 0 && group.is_multiple_of(BLOCK), "groups of {group} columns are not whole blocks of {BLOCK}");
@@ -156,7 +160,7 @@ impl FlatPanels {
     fn fields(&self, row: usize, b: usize) -> (f32, f32) {
         let (panel, lane) = (row / PANEL, row % PANEL);
         let bytes = match self.scales {
-            Scales::F16 => {
+            Scales::F16 | Scales::Powers => {
                 let at = panel * self.panel_bytes() + self.geometry.chunk(b / CHUNK) + b % CHUNK * self.geometry.field;
                 &self.data.as_slice()[at..]
             }
@@ -169,6 +173,7 @@ impl FlatPanels {
         let full = |i: usize| f32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]);
         match (self.scales, self.has_min) {
             (Scales::F16, false) => (half(lane), 0.0),
+            (Scales::Powers, _) => (power(bytes[lane]), 0.0),
             (Scales::F16, true) => (half(lane), half(PANEL + lane)),
             (Scales::F32 { .. }, false) => (full(lane), 0.0),
             (Scales::F32 { .. }, true) => (full(lane), full(PANEL + lane)),
@@ -182,7 +187,7 @@ impl FlatPanels {
 
     fn visit_bits<const BITS: u32, F: Form>(&self, visitor: impl Visit) {
         match self.scales {
-            Scales::F16 => visitor.visit(&View::<Planes<BITS>, F, Half>::new(self)),
+            Scales::F16 | Scales::Powers => visitor.visit(&View::<Planes<BITS>, F, Half>::new(self)),
             Scales::F32 { .. } => visitor.visit(&View::<Planes<BITS>, F, Full>::new(self)),
             Scales::Zeros { .. } => visitor.visit(&View::<Planes<BITS>, F, Zeros>::new(self)),
         }
@@ -191,6 +196,7 @@ impl FlatPanels {
     fn visit_table<const STEPS: usize>(&self, visitor: impl Visit) {
         match self.scales {
             Scales::F16 => visitor.visit(&View::<Table<STEPS>, ByteForm, Half>::new(self)),
+            Scales::Powers => visitor.visit(&View::<Table<STEPS>, ByteForm, Exponents>::new(self)),
             _ => visitor.visit(&View::<Table<STEPS>, ByteForm, Full>::new(self)),
         }
     }
@@ -215,11 +221,18 @@ impl FlatPanels {
     }
 }
 
+/// `2^(e − 128)`.
+fn power(e: u8) -> f32 {
+    let e = u32::from(e);
+    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
+}
+
 /// Bytes of the scales and mins of sixteen rows.
 fn field_bytes(scales: Scales, has_min: bool) -> usize {
     match scales {
         Scales::F16 => source::field_bytes::<Half>(has_min),
         Scales::F32 { .. } => source::field_bytes::<Full>(has_min),
+        Scales::Powers => source::field_bytes::<Exponents>(has_min),
         Scales::Zeros { .. } => source::field_bytes::<Zeros>(has_min),
     }
 }
@@ -231,6 +244,7 @@ fn put_fields(scales: Scales, to: &mut [u8], lane: usize, scale: f32, min: Optio
             half(lane, scale);
             min.into_iter().for_each(|min| half(PANEL + lane, min));
         }
+        Scales::Powers => to[lane] = (0..255).find(|e| power(*e) >= scale).unwrap_or(255),
         Scales::F32 { .. } => {
             to[4 * lane..][..4].copy_from_slice(&scale.to_ne_bytes());
             min.into_iter().for_each(|min| to[4 * (PANEL + lane)..][..4].copy_from_slice(&min.to_ne_bytes()));

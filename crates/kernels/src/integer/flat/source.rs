@@ -27,6 +27,10 @@ pub(super) struct Half;
 #[derive(Clone, Copy)]
 pub(super) struct Full;
 
+/// Powers of two as bytes, without mins.
+#[derive(Clone, Copy)]
+pub(super) struct Exponents;
+
 /// f16 scales, then zero points as bytes, signed beside eight-bit codes.
 #[derive(Clone, Copy)]
 pub(super) struct Zeros;
@@ -56,6 +60,21 @@ impl ScaleLayout for Full {
     #[inline(always)]
     unsafe fn min<L: Lanes, F: Form>(at: *const u8) -> L::F {
         unsafe { L::load(at.add(PANEL * Self::SCALE).cast()) }
+    }
+}
+
+impl ScaleLayout for Exponents {
+    const BESIDE: bool = true;
+    const SCALE: usize = 1;
+    const MIN: usize = 0;
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(at: *const u8) -> L::F {
+        unsafe { L::from_exponent(at) }
+    }
+    #[inline(always)]
+    unsafe fn min<L: Lanes, F: Form>(_at: *const u8) -> L::F {
+        // SAFETY: as the caller promised.
+        unsafe { L::splat(0.0) }
     }
 }
 

@@ -233,6 +233,18 @@ impl Lanes for Avx2 {
         unsafe { both!(h => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8 * h).cast())))) }
     }
     #[inline(always)]
+    unsafe fn from_exponent(p: *const u8) -> Self::F {
+        unsafe {
+            both!(h => {
+                let e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * h).cast()));
+                let (half, bias) = (_mm256_srli_epi32::<1>(e), _mm256_set1_epi32(63));
+                let rest = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_sub_epi32(e, half), bias));
+                let half = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+                _mm256_mul_ps(_mm256_castsi256_ps(half), _mm256_castsi256_ps(rest))
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F {
         unsafe {
             both!(h => {

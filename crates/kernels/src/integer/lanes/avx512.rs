@@ -139,6 +139,16 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
+    unsafe fn from_exponent(p: *const u8) -> __m512 {
+        unsafe {
+            let e = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let (half, bias) = (_mm512_srli_epi32::<1>(e), _mm512_set1_epi32(63));
+            let rest = _mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_sub_epi32(e, half), bias));
+            let half = _mm512_slli_epi32::<23>(_mm512_add_epi32(half, bias));
+            _mm512_mul_ps(_mm512_castsi512_ps(half), _mm512_castsi512_ps(rest))
+        }
+    }
+    #[inline(always)]
     unsafe fn from_nibble(p: *const u8, shift: u32) -> __m512 {
         unsafe {
             let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));

@@ -98,6 +98,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn from_half(p: *const u16) -> Self::F;
     unsafe fn from_u8(p: *const u8) -> Self::F;
     unsafe fn from_i8(p: *const i8) -> Self::F;
+    /// `2^(e − 128)` of sixteen bytes e, the smallest two denormal: a product of two powers near its root.
+    unsafe fn from_exponent(p: *const u8) -> Self::F;
     /// Bits `shift..shift + 4` of sixteen bytes.
     unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;

@@ -226,6 +226,24 @@ impl Lanes for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn from_exponent(p: *const u8) -> Self::F {
+        unsafe {
+            let e = vld1q_u8(p);
+            let half = vshrq_n_u8::<1>(e);
+            let bias = vdupq_n_u8(63);
+            let (a, b) = (vaddq_u8(half, bias), vaddq_u8(vsubq_u8(e, half), bias));
+            let (a, b) = ([vmovl_u8(vget_low_u8(a)), vmovl_high_u8(a)], [vmovl_u8(vget_low_u8(b)), vmovl_high_u8(b)]);
+            let low = |v: uint16x8_t| vreinterpretq_f32_u32(vshlq_n_u32::<23>(vmovl_u16(vget_low_u16(v))));
+            let high = |v: uint16x8_t| vreinterpretq_f32_u32(vshlq_n_u32::<23>(vmovl_high_u16(v)));
+            [
+                vmulq_f32(low(a[0]), low(b[0])),
+                vmulq_f32(high(a[0]), high(b[0])),
+                vmulq_f32(low(a[1]), low(b[1])),
+                vmulq_f32(high(a[1]), high(b[1])),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn from_nibble(p: *const u8, shift: u32) -> Self::F {
         unsafe {
             let v = vandq_u8(vshlq_u8(vld1q_u8(p), vdupq_n_s8(-(shift as i8))), vdupq_n_u8(15));

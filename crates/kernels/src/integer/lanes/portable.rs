@@ -123,6 +123,11 @@ impl Lanes for Portable {
         map(unsafe { p.cast::<[i8; 16]>().read_unaligned() }, f32::from)
     }
     #[inline]
+    unsafe fn from_exponent(p: *const u8) -> [f32; 16] {
+        let power = |e: u8| f32::from_bits((u32::from(e) + 63) << 23);
+        map(unsafe { p.cast::<[u8; 16]>().read_unaligned() }, |e| power(e / 2) * power(e - e / 2))
+    }
+    #[inline]
     unsafe fn from_nibble(p: *const u8, shift: u32) -> [f32; 16] {
         map(unsafe { p.cast::<[u8; 16]>().read_unaligned() }, |b| f32::from(b >> shift & 15))
     }
