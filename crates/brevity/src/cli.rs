@@ -369,6 +369,8 @@ pub enum BenchCommand {
     Speed(BenchSpeedArgs),
     /// Every method on every grid: bits per weight against bits of loss, as a table and a picture
     Weights(BenchWeightsArgs),
+    /// Our files beside llama-quantize's of the same size, both measured by llama.cpp
+    Beside(BenchBesideArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -417,7 +419,50 @@ pub struct BenchWeightsArgs {
     /// Text to measure on (default: the embedded one)
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
+    /// Folder of llama.cpp's programs, whose own types are measured too
+    #[arg(long, value_name = "DIR")]
+    pub peer: Option<PathBuf>,
     /// A Markdown page in which this bench's section is written or replaced; its picture (SVG) lies beside it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  brevity bench beside --peer llama.cpp/build/bin
+  brevity bench beside stories15M.bin --peer llama.cpp/build/bin --types Q4_0,IQ4_NL --window 256")]
+pub struct BenchBesideArgs {
+    /// The model (default: the embedded one)
+    pub model: Option<String>,
+    /// Folder of llama.cpp's programs: llama-quantize, llama-imatrix, llama-perplexity
+    #[arg(long, value_name = "DIR")]
+    pub peer: PathBuf,
+    /// Its types (default: Q2_K, Q3_K_M, Q4_K_M and Q5_K_M; Q4_0, IQ4_NL and Q5_0 where rows are no multiple of 256)
+    #[arg(long, value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Our method
+    #[arg(long, default_value = "gptq")]
+    pub method: String,
+    /// Share the bytes out by evolution
+    #[arg(long)]
+    pub evopress: bool,
+    /// Text that calibrates both (default: the embedded one)
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// Windows of 512 tokens of it that our method looks at; llama-imatrix reads the whole text
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_WINDOWS)]
+    pub calibration_windows: usize,
+    /// Text to measure on (default: the embedded one)
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens in a window of measuring
+    #[arg(long, default_value_t = 512)]
+    pub window: usize,
+    /// Windows of text
+    #[arg(long, default_value_t = 40)]
+    pub chunks: usize,
+    /// A Markdown page in which this bench's section is written or replaced
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

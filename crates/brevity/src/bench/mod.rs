@@ -1,7 +1,9 @@
-//! Benches that a user can run: speed of a model, and the frontier of methods and grids.
+//! Benches that a user can run: speed of a model, and the frontier of methods and grids, and llama.cpp beside both.
 
 pub mod bandwidth;
+pub mod beside;
 pub mod document;
+pub mod llama_quantize;
 pub mod peer;
 pub mod speed;
 pub mod weights;

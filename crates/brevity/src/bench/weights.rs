@@ -1,22 +1,27 @@
 //! `brevity bench weights`: every method on every grid and budget, on one rate–loss plane.
 
-use super::document;
+use super::llama_quantize::{Bench, Programs};
+use super::{beside, document};
 use crate::cli::{BenchWeightsArgs, Global};
 use crate::compress::allocate::Allocator;
-use crate::compress::goal::Goal;
+use crate::compress::goal::{DEFAULT, Goal};
+use crate::compress::measuring::Measuring;
 use crate::compress::{DirectoryFormat, Job};
-use crate::output;
 use crate::progress::Show;
+use crate::{convert, open, output, texts};
 use anyhow::{Context, Result, bail};
 use brevity_formats::TensorType;
+use brevity_kernels::pool;
 use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{Frontier, Point};
+use brevity_model::ModelSource;
 use brevity_parts::Activation;
 use brevity_weights::plan::Rules;
 use brevity_weights::registry::Chain;
 use brevity_weights::{Level, WeightMethod, registry};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// One measured point and what a table says of it.
 struct Measured {
@@ -38,6 +43,9 @@ pub fn run(args: BenchWeightsArgs, global: &Global) -> Result<()> {
             measured.push(measure(&args, chain.clone(), goal, &scratch.0)?);
         }
     }
+    if let Some(folder) = &args.peer {
+        measured.extend(peer(&args, folder, &scratch.0, show)?);
+    }
     let model = args.model.clone().unwrap_or_else(|| crate::embedded::NAME.to_string());
     let frontier = Frontier::new(measured.iter().map(|measured| measured.point.clone()))?;
     let table = table(&model, &measured, &frontier);
@@ -52,10 +60,14 @@ pub fn run(args: BenchWeightsArgs, global: &Global) -> Result<()> {
 }
 
 /// A folder that is removed at the end.
-struct Scratch(std::path::PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    /// Under the system's folder for such things.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("brevity-bench-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self(path))
@@ -104,9 +116,8 @@ fn supports(method: &dyn WeightMethod, goal: Goal) -> bool {
     }
 }
 
-fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Result<Measured> {
-    let method = chain.name();
-    let job = Job {
+fn job(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Job {
+    Job {
         model: args.model.clone(),
         goal,
         chain,
@@ -126,7 +137,39 @@ fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Res
         evaluate: true,
         activation: Activation::F32,
         show: Show::Nothing,
+    }
+}
+
+/// llama-quantize's types, measured as ours are.
+fn peer(args: &BenchWeightsArgs, folder: &Path, scratch: &Path, show: Show) -> Result<Vec<Measured>> {
+    let programs = Programs::in_folder(folder, pool::threads())?;
+    let source = open::open(args.model.as_deref(), show)?;
+    let original = scratch.join("original.gguf");
+    convert::run(&source, &original, Some(TensorType::F32), true, Show::Nothing)?;
+    let bench =
+        Bench::new(&programs, &original, scratch, &texts::calibration(None)?, source.config().context.min(512))?;
+    let job = job(args, registry::chain("rtn")?, DEFAULT, scratch);
+    let measuring = Measuring::new(&job, &source)?;
+    let measure = |ty: &String| {
+        show.remark(&format!("llama-quantize {ty}"));
+        let started = Instant::now();
+        let path = scratch.join("theirs.gguf");
+        bench.quantize(ty, &path)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let loss = measuring.loss(&path)?;
+        let bits = 8.0 * ModelSource::open(&path)?.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>() as f64;
+        let point = Point::new("llama-quantize", bits / source.weights().max(1) as f64, loss.divergence.mean)
+            .with_cost(seconds, 0)
+            .with_error(loss.divergence.error())
+            .with_label(ty);
+        Ok(Measured { point, p999: loss.divergence.p999, top1: loss.divergence.top1, floor: loss.floor })
     };
+    beside::types(&[], &source).iter().map(measure).collect()
+}
+
+fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Result<Measured> {
+    let method = chain.name();
+    let job = job(args, chain, goal, dir);
     let report = job.run()?;
     let out = dir.join("out");
     let _ = if out.is_dir() { std::fs::remove_dir_all(&out) } else { std::fs::remove_file(&out) };
@@ -200,5 +243,6 @@ fn chosen(args: &BenchWeightsArgs) -> String {
     let methods =
         if args.methods.is_empty() { String::new() } else { format!(" --methods {}", args.methods.join(",")) };
     let grids = if args.grids.is_empty() { String::new() } else { format!(" --grids {}", args.grids.join(",")) };
-    format!(" --bits {}{grids}{methods}", bits.join(","))
+    let peer = if args.peer.is_some() { " --peer LLAMA" } else { "" };
+    format!(" --bits {}{grids}{methods}{peer}", bits.join(","))
 }

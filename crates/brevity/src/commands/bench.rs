@@ -1,6 +1,6 @@
 //! `brevity bench`.
 
-use crate::bench::{speed, weights};
+use crate::bench::{beside, speed, weights};
 use crate::cli::{BenchCommand, Global};
 use anyhow::Result;
 
@@ -9,5 +9,6 @@ pub fn run(command: BenchCommand, global: &Global) -> Result<()> {
     match command {
         BenchCommand::Speed(args) => speed::run(args, global),
         BenchCommand::Weights(args) => weights::run(args, global),
+        BenchCommand::Beside(args) => beside::run(args, global),
     }
 }
