@@ -375,8 +375,9 @@ pub enum BenchCommand {
 
 #[derive(Args, Clone, Debug)]
 pub struct BenchSpeedArgs {
-    /// The model (default: the embedded one)
-    pub model: Option<String>,
+    /// The model (default: the embedded one), or several for a table with a row each
+    #[arg(value_name = "MODEL")]
+    pub models: Vec<String>,
     /// Tokens of prompt
     #[arg(long, default_value_t = 512)]
     pub prompt: usize,

@@ -29,7 +29,27 @@ pub fn run(args: BenchSpeedArgs, global: &Global) -> Result<()> {
     if args.prompt == 0 || args.generate == 0 || args.repeat == 0 {
         bail!("--prompt, --generate and --repeat must be at least 1");
     }
-    let source = open::open(args.model.as_deref(), show)?;
+    let several = args.models.len() > 1;
+    let measured = match args.models.as_slice() {
+        [] => vec![measure(&args, None, show)?],
+        models => models.iter().map(|model| measure(&args, Some(model), show)).collect::<Result<_>>()?,
+    };
+    if let Some(path) = &args.output {
+        let (key, body) = match measured.as_slice() {
+            [one] => (one.key(&args), one.section(&args)),
+            all => (format!("speed of several {}", args.prompt), overview_section(all, &args)),
+        };
+        document::put_section(path, &key, &body)?;
+    }
+    if global.json {
+        let all: Vec<Value> = measured.iter().map(|one| one.json(&args)).collect();
+        return output::json(&if several { json!({ "models": all }) } else { all[0].clone() });
+    }
+    output::tables(&[if several { overview(&measured, &args) } else { measured[0].table(&args) }])
+}
+
+fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Measured> {
+    let source = open::open(model, show)?;
     let context = source.config().context;
     if args.prompt + args.generate > context {
         bail!("{} tokens of prompt and {} to generate do not fit the context of {context}", args.prompt, args.generate);
@@ -50,26 +70,65 @@ pub fn run(args: BenchSpeedArgs, global: &Global) -> Result<()> {
         .peer
         .as_deref()
         .map(|program| peer::run(program, source.label(), args.prompt, args.generate, pool::threads(), args.repeat));
-    let measured = Measured {
+    Ok(Measured {
         model: source.label().to_string(),
+        file_bytes: source.file_bytes(),
         prefill: args.prompt as f64 / median(runs.iter().map(|run| run.prefill)),
         decode: args.generate as f64 / median(runs.iter().map(|run| run.decode)),
         weight_bytes: model.resident_bytes() as u64,
         cache_bytes: runs.first().map_or(0, |run| run.cache_bytes),
         read: streaming_read(5),
         peer: peer.transpose()?,
-    };
-    if let Some(path) = &args.output {
-        document::put_section(path, &measured.key(&args), &measured.section(&args))?;
-    }
-    if global.json {
-        return output::json(&measured.json(&args));
-    }
-    output::tables(&[measured.table(&args)])
+    })
 }
+
+/// Several models, a row each.
+fn overview(all: &[Measured], args: &BenchSpeedArgs) -> Table {
+    let (prefill, decode) = (format!("prefill of {}", args.prompt), format!("decode of {}", args.generate));
+    let mut columns = vec!["model", "file", prefill.as_str(), decode.as_str(), "share of bandwidth"];
+    let peer = all.iter().any(|measured| measured.peer.is_some());
+    if peer {
+        columns.extend(["llama.cpp: prefill", "decode", "ratio: prefill", "decode"]);
+    }
+    let title = format!("tokens a second, {} threads, {:?}", pool::threads(), Isa::best());
+    let mut table = Table::new(columns.into_iter().map(Column::new)).title(title);
+    for measured in all {
+        let mut cells = vec![
+            Cell::text(measured.name()),
+            Cell::Bytes(measured.file_bytes),
+            Cell::number(measured.prefill, 1),
+            Cell::number(measured.decode, 1),
+            Cell::number(measured.share(), 2),
+        ];
+        if let Some(peer) = &measured.peer {
+            let ratios = [measured.prefill / peer.prefill, measured.decode / peer.decode];
+            cells.extend([peer.prefill, peer.decode].map(|speed| Cell::number(speed, 1)));
+            cells.extend(ratios.map(|ratio| Cell::number(ratio, 2)));
+        }
+        table.row(cells);
+    }
+    table.note(NOTE);
+    table
+}
+
+fn overview_section(all: &[Measured], args: &BenchSpeedArgs) -> String {
+    let names: Vec<String> = all.iter().map(Measured::name).collect();
+    let (command, table) = (command(&names.join(" "), args), overview(all, args).to_markdown());
+    format!("## Speed of several files, prompt of {}\n\n`{command}`\n\n{table}", args.prompt)
+}
+
+fn command(models: &str, args: &BenchSpeedArgs) -> String {
+    let peer = if args.peer.is_some() { " --peer llama-bench" } else { "" };
+    let BenchSpeedArgs { prompt, generate, repeat, .. } = args;
+    format!("brevity bench speed {models} --prompt {prompt} --generate {generate} --repeat {repeat}{peer}")
+}
+
+const NOTE: &str =
+    "decoding follows the prompt and reads every weight and the cache once a token; medians of the repetitions";
 
 struct Measured {
     model: String,
+    file_bytes: u64,
     prefill: f64,
     decode: f64,
     weight_bytes: u64,
@@ -124,21 +183,12 @@ impl Measured {
         table.row(row(format!("decode of {} tokens, tokens/s", args.generate), self.decode, peer(|peer| peer.decode)));
         table.row([Cell::text("streaming read, GB/s"), Cell::number(self.read / 1e9, 1)]);
         table.row([Cell::text("share of it that decoding reads"), Cell::number(self.share(), 2)]);
-        table.note(
-            "decoding follows the prompt and reads every weight and the cache once a token; medians of the repetitions",
-        );
+        table.note(NOTE);
         table
     }
 
     fn section(&self, args: &BenchSpeedArgs) -> String {
-        let peer = if self.peer.is_some() { " --peer llama-bench" } else { "" };
-        let command = format!(
-            "brevity bench speed {} --prompt {} --generate {} --repeat {}{peer}",
-            self.name(),
-            args.prompt,
-            args.generate,
-            args.repeat,
-        );
+        let command = command(&self.name(), args);
         format!(
             "## Speed: {}, prompt of {}\n\n`{command}`\n\n{}",
             self.name(),

@@ -13,6 +13,11 @@ fn speed_says_tokens_per_second_and_the_share_of_the_bandwidth() {
     for key in ["prefill_tokens_per_second", "decode_tokens_per_second"] {
         assert!(number(&all, key) > 0.0, "{key}: {all}");
     }
+    let two = run(&[&["bench", "speed", arg(&model), arg(&model)][..], &flags].concat()).json();
+    assert!(two["models"].as_array().unwrap().iter().all(|one| number(one, "decode_tokens_per_second") > 0.0), "{two}");
+    let page = directory.path().join("page.md");
+    run(&[&["bench", "speed", arg(&model), arg(&model)][..], &flags, &["-o", arg(&page)]].concat()).ok();
+    assert!(std::fs::read_to_string(&page).unwrap().contains("brevity bench speed tiny tiny --prompt 16"));
     let peer = ["--peer", "/nonexistent/llama-bench"];
     run(&[&["bench", "speed", arg(&model)][..], &flags, &peer].concat()).refused(&["llama-bench"]);
 }
@@ -40,4 +45,13 @@ fn weights_puts_each_method_on_the_plane_and_in_the_page() {
         "{text}"
     );
     assert!(directory.path().join("weights-tiny.svg").exists());
+}
+
+#[test]
+fn beside_needs_the_peers_programs() {
+    let directory = temporary();
+    let model = directory.path().join("tiny");
+    Tiny::default().write(&model);
+    let nowhere = directory.path().join("nowhere");
+    run(&["bench", "beside", arg(&model), "--peer", arg(&nowhere)]).refused(&["llama-quantize", "next:"]);
 }
