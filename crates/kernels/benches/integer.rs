@@ -185,7 +185,7 @@ fn main() {
                 let mut y = Matrix::zeros(m, OUTPUTS);
                 let n = match m {
                     1 => reps(30),
-                    512 => reps(2),
+                    512 => reps(3),
                     _ => reps(10),
                 };
                 let time =

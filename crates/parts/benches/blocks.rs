@@ -90,7 +90,7 @@ fn main() {
                 let mut y = Matrix::zeros(m, OUTPUTS);
                 let n = match m {
                     1 => reps(20),
-                    512 => 1,
+                    512 => reps(3),
                     _ => reps(8),
                 };
                 let time = isa.with(|| {

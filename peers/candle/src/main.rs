@@ -2,7 +2,7 @@
 //!
 //! `RAYON_NUM_THREADS=1 cargo run --release [-- REPETITIONS]` in this directory.
 
-use brevity_kernels::integer::{Activations, BytePanels, IntegerWeights, NibblePanels, Scales, SixPanels};
+use brevity_kernels::integer::{Activations, FlatCodes, FlatPanels, IntegerWeights, Scales, SuperKind, SuperPanels};
 use brevity_kernels::{Isa, Matrix, pool};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
@@ -25,7 +25,7 @@ fn pack(ty: GgmlDType, data: &[u8]) -> IntegerWeights {
     let row_bytes = data.len() / OUTPUTS;
     let row = |r: usize| &data[r * row_bytes..][..row_bytes];
     match ty {
-        GgmlDType::Q4K => IntegerWeights::Nibble(NibblePanels::super_blocks(OUTPUTS, COLS, |r, to| {
+        GgmlDType::Q4K => IntegerWeights::Super(SuperPanels::new((OUTPUTS, COLS), SuperKind::Q4K, |r, to| {
             for (s, block) in row(r).chunks_exact(144).enumerate() {
                 (to.d[s], to.dmin[s]) = (half(block), half(&block[2..]));
                 let f = &block[4..16];
@@ -42,11 +42,11 @@ fn pack(ty: GgmlDType, data: &[u8]) -> IntegerWeights {
                 }
             }
         })),
-        GgmlDType::Q6K => IntegerWeights::Six(SixPanels::new(OUTPUTS, COLS, |r, to| {
+        GgmlDType::Q6K => IntegerWeights::Super(SuperPanels::new((OUTPUTS, COLS), SuperKind::Q6K, |r, to| {
             for (s, block) in row(r).chunks_exact(210).enumerate() {
                 to.d[s] = half(&block[208..]);
                 for b in 0..16 {
-                    to.scales[16 * s + b] = block[192 + b] as i8;
+                    to.scales[16 * s + b] = block[192 + b];
                 }
                 for h in 0..2 {
                     let (low, high) = (&block[64 * h..], &block[128 + 32 * h..]);
@@ -60,11 +60,11 @@ fn pack(ty: GgmlDType, data: &[u8]) -> IntegerWeights {
                 }
             }
         })),
-        _ => IntegerWeights::Byte(BytePanels::flat(OUTPUTS, COLS, Scales::F16, false, |r, to| {
+        _ => IntegerWeights::Flat(FlatPanels::new((OUTPUTS, COLS), FlatCodes::Bits(8), Scales::F16, false, |r, to| {
             for (b, block) in row(r).chunks_exact(34).enumerate() {
                 to.scales[b] = to_f32(half(block));
                 for (to, c) in to.codes[32 * b..].iter_mut().zip(&block[2..]) {
-                    *to = *c as i8;
+                    *to = *c ^ 0x80;
                 }
             }
         })),

@@ -6,7 +6,7 @@
 //! hold a block, whatever `b` is, and a shift and a mask for each plane give a group.
 //!
 //! Where eight weights share a codeword of a [`Codebook`], a line holds the indices, four of every output, and a plane of one
-//! bit the signs.
+//! bit the signs. Level and sign of a weight make three bits, which a table turns into its code, 64 too high.
 
 use super::activations::BLOCK;
 use super::lanes::Lanes;
@@ -38,36 +38,62 @@ impl Steps {
 
 /// The 256 codewords of IQ2_XXS: the magnitudes of eight weights each.
 #[derive(Clone)]
-pub struct Codebook(Arc<[u64; 512]>);
+pub struct Codebook(Arc<Book>);
+
+/// A [`Codebook`] as the kernels read it. Levels number the magnitudes that there are: two bits each.
+#[repr(C, align(64))]
+pub(super) struct Book {
+    /// Levels of weights 0..4 of every word, the first in the lowest bits; of weights 4..8.
+    pub halves: [[u8; 256]; 2],
+    /// Code of a level in the lowest two bits and its sign in bit 2, 3, 4 or 5, whatever the others.
+    pub codes: [[u8; 64]; 4],
+    /// The same words for a gather: byte i has the level of weight i in its low half, of weight 4 + i in its high one.
+    pub words: [u32; 256],
+}
 
 impl Codebook {
-    /// From the magnitudes, at most 127.
+    /// From the magnitudes.
+    ///
+    /// # Panics
+    /// If there are more than four different ones, or one is above 63.
     pub fn new(words: &[[u8; 8]; 256]) -> Codebook {
-        let mut table = [0; 512];
-        for (i, word) in words.iter().enumerate() {
-            table[i] = u64::from_le_bytes(*word);
-            table[256 + i] = table[i] ^ 0x8080_8080_8080_8080;
-        }
-        Codebook(Arc::new(table))
+        let mut levels: Vec<u8> = words.as_flattened().to_vec();
+        levels.sort_unstable();
+        levels.dedup();
+        assert!(levels.len() <= 4 && levels.iter().all(|&m| m < 64), "magnitudes {levels:?}: not four below 64");
+        levels.resize(4, 0);
+        let level = |m: u8| levels.iter().position(|&l| l == m).unwrap_or(0) as u8;
+        let half = |four: &[u8]| four.iter().rev().fold(0, |byte, &m| byte << 2 | level(m));
+        Codebook(Arc::new(Book {
+            halves: [0, 4].map(|from| words.map(|word| half(&word[from..from + 4]))),
+            codes: [4, 8, 16, 32].map(|sign| {
+                std::array::from_fn(|i| if i & sign == 0 { 64 + levels[i & 3] } else { 64 - levels[i & 3] })
+            }),
+            words: words
+                .map(|word| u32::from_le_bytes(std::array::from_fn(|i| level(word[i]) | level(word[4 + i]) << 4))),
+        }))
     }
 
     /// Weight `i` of word `index`.
     pub(super) fn magnitude(&self, index: u8, i: usize) -> i8 {
-        self.0[usize::from(index)].to_le_bytes()[i] as i8
+        let level = self.0.halves[i / 4][usize::from(index)] >> (i % 4 * 2) & 3;
+        self.0.codes[0][usize::from(level)] as i8 - 64
     }
+}
 
-    /// The words, 128 too high if `raised`.
-    fn words(&self, raised: bool) -> *const u64 {
-        self.0[if raised { 256 } else { 0 }..].as_ptr()
-    }
+/// Which bit of the signs is for group `g`: those of two groups with a common word are four apart.
+pub(super) const fn sign_bit(g: usize) -> u32 {
+    (g / 2 + g % 2 * 4) as u32
 }
 
 /// A layout of codes as the kernels read it.
 pub(super) trait CodeLayout: Copy {
     /// Bits of a stored code, and lines of a block.
     const BITS: u32;
-    /// For `L`; a layout with a codebook finds it in `book`.
-    fn new<L: Lanes>(book: Option<&Codebook>) -> Self;
+    /// Whether the groups of a block are looked up in a codebook, all of them at once where that is better.
+    const WORDS: bool = false;
+    /// A layout with a codebook finds it in `book`.
+    fn new(book: Option<&Codebook>) -> Self;
     /// The `G`th group of a block.
     unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C;
     /// All groups.
@@ -95,7 +121,7 @@ pub(super) struct Planes<const BITS: u32>;
 impl<const BITS: u32> CodeLayout for Planes<BITS> {
     const BITS: u32 = BITS;
 
-    fn new<L: Lanes>(_book: Option<&Codebook>) -> Self {
+    fn new(_book: Option<&Codebook>) -> Self {
         Planes
     }
 
@@ -133,19 +159,19 @@ unsafe fn join<L: Lanes>(low: Option<L::C>, high: L::C) -> L::C {
     }
 }
 
-/// Four-bit codes that stand for the [`Steps`] number `STEPS`, as eight-bit codes.
+/// Four-bit codes that stand for the [`Steps`] number `STEPS`: those of IQ4 as eight-bit codes, those of MXFP4 as five-bit ones.
 #[derive(Clone, Copy)]
 pub(super) struct Table<const STEPS: usize>;
 
 impl<const STEPS: usize> Table<STEPS> {
-    const SIGNED: [u8; 16] = Self::bytes(0);
-    const OFFSET: [u8; 16] = Self::bytes(0x80);
+    const SIGNED: [u8; 16] = Self::bytes(if STEPS == Steps::Iq4 as usize { 0 } else { 16 });
+    const OFFSET: [u8; 16] = Self::bytes(if STEPS == Steps::Iq4 as usize { 0x80 } else { 16 });
 
-    const fn bytes(flip: u8) -> [u8; 16] {
+    const fn bytes(above: u8) -> [u8; 16] {
         let values = if STEPS == Steps::Iq4 as usize { IQ4 } else { MXFP4 };
         let (mut bytes, mut i) = ([0; 16], 0);
         while i < 16 {
-            bytes[i] = values[i] as u8 ^ flip;
+            bytes[i] = (values[i] as u8).wrapping_add(above);
             i += 1;
         }
         bytes
@@ -155,7 +181,7 @@ impl<const STEPS: usize> Table<STEPS> {
 impl<const STEPS: usize> CodeLayout for Table<STEPS> {
     const BITS: u32 = 4;
 
-    fn new<L: Lanes>(_book: Option<&Codebook>) -> Self {
+    fn new(_book: Option<&Codebook>) -> Self {
         Table
     }
 
@@ -169,25 +195,23 @@ impl<const STEPS: usize> CodeLayout for Table<STEPS> {
     }
 }
 
-/// Indices into a [`Codebook`] and signs, as eight-bit codes.
+/// Indices into a [`Codebook`] and signs, as seven-bit codes.
 #[derive(Clone, Copy)]
-pub(super) struct Words(*const u64);
+pub(super) struct Words(*const Book);
 
 impl CodeLayout for Words {
     const BITS: u32 = 2;
+    const WORDS: bool = true;
 
-    fn new<L: Lanes>(book: Option<&Codebook>) -> Self {
+    fn new(book: Option<&Codebook>) -> Self {
         // A panel without a book is never read.
-        Words(book.map_or(std::ptr::null(), |book| book.words(L::BYTE_OFFSET)))
+        Words(book.map_or(std::ptr::null(), |book| Arc::as_ptr(&book.0)))
     }
 
     #[inline(always)]
     unsafe fn group<L: Lanes, const G: usize>(self, block: *const u8) -> L::C {
         // SAFETY: as the caller promised; all bytes are indices of words.
-        unsafe {
-            let [even, odd] = L::words(L::codes(block), G as u32 / 2, self.0);
-            L::negate(if G.is_multiple_of(2) { even } else { odd }, L::codes(block.add(64)), G as u32)
-        }
+        unsafe { L::codeword::<G>(L::codes(block), L::codes(block.add(64)), &*self.0) }
     }
 }
 
@@ -237,7 +261,7 @@ pub(super) fn put_words(codes: &Codes, block: usize, to: &mut [u8]) {
         let row = &codes.lane(lane)[block * BLOCK..][..BLOCK];
         for k in 0..BLOCK {
             to[lane * 4 + k / 8] = row[k / 8 * 8];
-            to[64 + lane * 4 + k % 4] |= (row[k / 8 * 8 + 1] >> (k % 8) & 1) << (k / 4);
+            to[64 + lane * 4 + k % 4] |= (row[k / 8 * 8 + 1] >> (k % 8) & 1) << sign_bit(k / 4);
         }
     }
 }
@@ -245,5 +269,5 @@ pub(super) fn put_words(codes: &Codes, block: usize, to: &mut [u8]) {
 /// The weight of column `k` of a block of [`Words`].
 pub(super) fn get_word(book: &Codebook, block: &[u8], lane: usize, k: usize) -> i8 {
     let magnitude = book.magnitude(block[lane * 4 + k / 8], k % 8);
-    if block[64 + lane * 4 + k % 4] >> (k / 4) & 1 == 1 { -magnitude } else { magnitude }
+    if block[64 + lane * 4 + k % 4] >> sign_bit(k / 4) & 1 == 1 { -magnitude } else { magnitude }
 }

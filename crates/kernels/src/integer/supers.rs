@@ -186,7 +186,7 @@ impl SuperPanels {
             SuperKind::Q5K => visitor.visit(&View::<Planes<5>, FiveMinForm, ByteMins>::new(self)),
             SuperKind::Q6K => visitor.visit(&View::<Planes<6>, SixForm, Signed<true>>::new(self)),
             SuperKind::Iq4Xs => visitor.visit(&View::<Table<IQ4>, ByteForm, Signed<false>>::new(self)),
-            SuperKind::Iq2Xxs => visitor.visit(&View::<Words, ByteForm, Nibbles>::new(self)),
+            SuperKind::Iq2Xxs => visitor.visit(&View::<Words, SevenForm, Nibbles>::new(self)),
         }
     }
 }
@@ -373,11 +373,12 @@ impl<'a, C, F, I> View<'a, C, F, I> {
 }
 
 impl<C: CodeLayout, F: Form, I: Fields> Panels for View<'_, C, F, I> {
+    const WORDS: bool = C::WORDS;
     type Form = F;
     type Source<L: Lanes> = SuperSource<C, F, I>;
     fn source<L: Lanes>(&self, panel: usize) -> Self::Source<L> {
         let (kind, cols) = (self.0.kind, self.0.cols);
-        let layout = C::new::<L>(self.0.book.as_ref());
+        let layout = C::new(self.0.book.as_ref());
         // SAFETY: within the allocation, for every panel that exists.
         unsafe {
             let factors = self.0.data.as_ptr().add(panel * panel_bytes(kind, cols));
@@ -407,6 +408,7 @@ struct SuperChunk<V> {
 }
 
 impl<L: Lanes, C: CodeLayout, F: Form, I: Fields> Source<L> for SuperSource<C, F, I> {
+    const WORDS: bool = C::WORDS;
     type Form = F;
     type Chunk = SuperChunk<L::F>;
 
@@ -428,6 +430,10 @@ impl<L: Lanes, C: CodeLayout, F: Form, I: Fields> Source<L> for SuperSource<C, F
     #[inline(always)]
     unsafe fn group<const G: usize>(&self, chunk: &SuperChunk<L::F>, block: usize) -> L::C {
         unsafe { self.layout.group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
+    }
+    #[inline(always)]
+    unsafe fn ahead(&self, chunk: &SuperChunk<L::F>, block: usize) {
+        unsafe { ahead::<L>(chunk.codes.wrapping_add(block * block_bytes(C::BITS)), C::BITS) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &SuperChunk<L::F>, block: usize) -> [L::F; 2] {

@@ -192,7 +192,7 @@ fn largest(kind: Kind) -> u8 {
 
 /// Magnitudes that tell words and places apart.
 fn codebook() -> [[u8; 8]; 256] {
-    std::array::from_fn(|word| std::array::from_fn(|i| ((word * 37 + i * 59) % 128) as u8))
+    std::array::from_fn(|word| std::array::from_fn(|i| [0, 21, 43, 63][(word * (2 * i + 1) + word / 16 + i) % 4]))
 }
 
 /// What a row of stored codes stands for.

@@ -193,11 +193,11 @@ impl FlatPanels {
         }
     }
 
-    fn visit_table<const STEPS: usize>(&self, visitor: impl Visit) {
+    fn visit_table<const STEPS: usize, F: Form>(&self, visitor: impl Visit) {
         match self.scales {
-            Scales::F16 => visitor.visit(&View::<Table<STEPS>, ByteForm, Half>::new(self)),
-            Scales::Powers => visitor.visit(&View::<Table<STEPS>, ByteForm, Exponents>::new(self)),
-            _ => visitor.visit(&View::<Table<STEPS>, ByteForm, Full>::new(self)),
+            Scales::F16 => visitor.visit(&View::<Table<STEPS>, F, Half>::new(self)),
+            Scales::Powers => visitor.visit(&View::<Table<STEPS>, F, Exponents>::new(self)),
+            _ => visitor.visit(&View::<Table<STEPS>, F, Full>::new(self)),
         }
     }
 
@@ -215,8 +215,8 @@ impl FlatPanels {
             (FlatCodes::Bits(6), true) => self.visit_bits::<6, SixMinForm>(visitor),
             (FlatCodes::Bits(7), true) => self.visit_bits::<7, SevenMinForm>(visitor),
             (FlatCodes::Bits(_), true) => self.visit_bits::<8, ByteMinForm>(visitor),
-            (FlatCodes::Table(Steps::Iq4), _) => self.visit_table::<IQ4>(visitor),
-            (FlatCodes::Table(Steps::Mxfp4), _) => self.visit_table::<MXFP4>(visitor),
+            (FlatCodes::Table(Steps::Iq4), _) => self.visit_table::<IQ4, ByteForm>(visitor),
+            (FlatCodes::Table(Steps::Mxfp4), _) => self.visit_table::<MXFP4, FiveForm>(visitor),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::FlatPanels;
 use crate::integer::codes::{CodeLayout, block_bytes};
-use crate::integer::kernel::{CHUNK, Form, Marker, PANEL, Panels, Source};
+use crate::integer::kernel::{CHUNK, Form, Marker, PANEL, Panels, Source, ahead};
 use crate::integer::lanes::Lanes;
 use crate::integer::pack::Geometry;
 use std::marker::PhantomData;
@@ -121,7 +121,7 @@ impl<C: CodeLayout, F: Form, S: ScaleLayout> Panels for View<'_, C, F, S> {
                 base: w.data.as_ptr().add(panel * w.panel_bytes()),
                 apart: w.apart.as_ptr().wrapping_add(panel * w.apart_bytes()),
                 inverse: (1u64 << 32).div_ceil(w.blocks_per_group as u64),
-                layout: C::new::<L>(None),
+                layout: C::new(None),
                 form: PhantomData,
             }
         }
@@ -184,6 +184,10 @@ impl<L: Lanes, C: CodeLayout, F: Form, S: ScaleLayout> Source<L> for FlatSource<
     #[inline(always)]
     unsafe fn group<const G: usize>(&self, chunk: &FlatChunk, block: usize) -> L::C {
         unsafe { self.layout.group::<L, G>(chunk.codes.add(block * block_bytes(C::BITS))) }
+    }
+    #[inline(always)]
+    unsafe fn ahead(&self, chunk: &FlatChunk, block: usize) {
+        unsafe { ahead::<L>(chunk.codes.wrapping_add(block * block_bytes(C::BITS)), C::BITS) }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &FlatChunk, block: usize) -> [L::F; 2] {

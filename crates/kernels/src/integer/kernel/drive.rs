@@ -80,6 +80,8 @@ impl Drop for Scratch {
 
 /// Something to be done to ranges of panels, written once for all instruction sets.
 pub(in crate::integer) trait Task: Sync {
+    /// Whether codes are looked up in a codebook.
+    const WORDS: bool = false;
     /// # Safety
     /// Inlined into a function compiled for `L`'s instruction set, on a machine that has it.
     unsafe fn run<L: Lanes>(&self, panels: Range<usize>);
@@ -92,18 +94,33 @@ unsafe fn run_avx512(task: &impl Task, panels: Range<usize>) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+unsafe fn run_avx512_vbmi(task: &impl Task, panels: Range<usize>) {
+    unsafe { task.run::<lanes::Avx512>(panels) }
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2(task: &impl Task, panels: Range<usize>) {
     unsafe { task.run::<lanes::Avx2>(panels) }
 }
 
 /// Runs `task` on this thread.
-pub(in crate::integer) fn run(isa: Isa, panels: Range<usize>, task: &impl Task) {
+pub(in crate::integer) fn run<T: Task>(isa: Isa, panels: Range<usize>, task: &T) {
     // SAFETY: an instruction set is only current where the machine has it.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => run_avx512(task, panels),
+            Isa::Avx512 => {
+                // Codewords are looked up with byte permutations. Cascade Lake has none; what AVX2 unpacks has the same layout.
+                if !T::WORDS {
+                    run_avx512(task, panels);
+                } else if is_x86_feature_detected!("avx512vbmi") {
+                    run_avx512_vbmi(task, panels);
+                } else {
+                    run_avx2(task, panels);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => run_avx2(task, panels),
             #[cfg(target_arch = "aarch64")]
@@ -132,6 +149,7 @@ impl<P: Panels> Unpack for UnpackPanels<'_, P> {
 }
 
 impl<P: Panels> Task for UnpackTask<'_, P> {
+    const WORDS: bool = P::WORDS;
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self, panels: Range<usize>) {
         // SAFETY: as the caller of `unpack` promised.
@@ -143,6 +161,7 @@ impl<P: Panels> Task for UnpackTask<'_, P> {
 struct Direct<'a, P: Panels>(&'a P, &'a Job);
 
 impl<P: Panels> Task for Direct<'_, P> {
+    const WORDS: bool = P::WORDS;
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self, range: Range<usize>) {
         for panel in range {

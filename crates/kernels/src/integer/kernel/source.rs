@@ -45,6 +45,7 @@ forms! {
     SixForm: 6, halves true, mins false, offset 32;
     SixMinForm: 6, halves false, mins true, offset 0;
     SevenMinForm: 7, halves false, mins true, offset 0;
+    SevenForm: 7, halves false, mins false, offset 64;
     ByteForm: 8, halves false, mins false, offset 128;
     ByteMinForm: 8, halves false, mins true, offset 128;
     HalvesForm: 8, halves true, mins false, offset 128;
@@ -56,6 +57,8 @@ forms! {
 /// # Safety
 /// As for [`Lanes`]; chunks and blocks must exist.
 pub(in crate::integer) trait Source<L: Lanes>: Copy {
+    /// Whether codes are looked up in a codebook.
+    const WORDS: bool = false;
     type Form: Form;
     type Chunk: Copy;
 
@@ -64,6 +67,9 @@ pub(in crate::integer) trait Source<L: Lanes>: Copy {
     unsafe fn codes(&self, chunk: &Self::Chunk, block: usize) -> [L::C; 8];
     /// The `G`th of them.
     unsafe fn group<const G: usize>(&self, chunk: &Self::Chunk, block: usize) -> L::C;
+    /// Asks for what will be read some blocks after this one, if it comes from memory.
+    #[inline(always)]
+    unsafe fn ahead(&self, _chunk: &Self::Chunk, _block: usize) {}
     /// Scales of both halves; the second is not used unless the form has halves.
     unsafe fn scales(&self, chunk: &Self::Chunk, block: usize) -> [L::F; 2];
     /// Mins of both halves; not asked for unless the form has mins.
@@ -76,11 +82,25 @@ pub(in crate::integer) trait Source<L: Lanes>: Copy {
 
 /// Panels in one packed layout.
 pub(in crate::integer) trait Panels: Sync {
+    /// Whether codes are looked up in a codebook.
+    const WORDS: bool = false;
     type Form: Form;
     type Source<L: Lanes>: Source<L, Form = Self::Form>;
     fn source<L: Lanes>(&self, panel: usize) -> Self::Source<L>;
     /// Outputs and columns.
     fn shape(&self) -> (usize, usize);
+}
+
+/// Bytes that a stream of codes is asked for before it is read: a page. Processors that fetch ahead by themselves stop at its end.
+const AHEAD: usize = 4096;
+
+/// Asks for `lines` lines, [`AHEAD`] from `p`.
+#[inline(always)]
+pub(in crate::integer) unsafe fn ahead<L: Lanes>(p: *const u8, lines: u32) {
+    for line in 0..lines as usize {
+        // SAFETY: as the caller promised.
+        unsafe { L::fetch(p.wrapping_add(AHEAD + 64 * line)) };
+    }
 }
 
 /// Names a layout without having one.

@@ -100,6 +100,9 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
             }
             for b in 0..blocks {
                 let at = At { x, meta, starts };
+                for p in 0..P {
+                    sources[p].ahead(&chunks[p], b);
+                }
                 half::<L, S, R, P, 0>(&sources, &chunks, b, at, &mut acc);
                 if S::Form::HALVES {
                     half::<L, S, R, P, 1>(&sources, &chunks, b, at, &mut acc);
@@ -181,13 +184,21 @@ unsafe fn half<L: Lanes, S: Source<L>, const R: usize, const P: usize, const H: 
                 }
             }
         } else {
+            // One sum is a chain of slow instructions; of several sums one waits while others go on.
+            let alone = L::WIDE && R * P == 1;
+            let mut more = [[L::splat_int(0); P]; R];
+            let other = if alone { &mut more } else { &mut sums };
             if H == 0 {
-                pair::<L, S, R, P, 0, 1>(sources, chunks, b, at.x, &mut sums);
+                pair::<L, S, R, P, 0, 1>(sources, chunks, b, at.x, other);
                 pair::<L, S, R, P, 2, 3>(sources, chunks, b, at.x, &mut sums);
             }
             if H + 1 == halves {
-                pair::<L, S, R, P, 4, 5>(sources, chunks, b, at.x, &mut sums);
+                let other = if alone { &mut more } else { &mut sums };
+                pair::<L, S, R, P, 4, 5>(sources, chunks, b, at.x, other);
                 pair::<L, S, R, P, 6, 7>(sources, chunks, b, at.x, &mut sums);
+            }
+            if alone {
+                sums[0][0] = L::add_int(sums[0][0], more[0][0]);
             }
         }
         L::here();
@@ -230,16 +241,24 @@ unsafe fn pair<L: Lanes, S: Source<L>, const R: usize, const P: usize, const G: 
     sums: &mut [[L::I; P]; R],
 ) {
     unsafe {
-        L::here();
-        if !(L::PAIRS && matches!(S::Form::BITS, 5 | 6)) {
+        if !(S::WORDS && L::WHOLE_BLOCKS) {
+            L::here();
+        }
+        if !(S::WORDS || L::PAIRS && matches!(S::Form::BITS, 5 | 6)) {
             step::<L, S, R, P, G>(sources, chunks, b, x, sums);
             return step::<L, S, R, P, H>(sources, chunks, b, x, sums);
         }
         for p in 0..P {
+            // Both groups before any product: they may share words that are looked up once.
             let codes = [sources[p].group::<G>(&chunks[p], b), sources[p].group::<H>(&chunks[p], b)];
             for r in 0..R {
-                let x = x.add(r * BLOCK);
-                sums[r][p] = L::step_pair(sums[r][p], codes, [L::four(x.add(4 * G)), L::four(x.add(4 * H))]);
+                let (x, sum) = (x.add(r * BLOCK), sums[r][p]);
+                let x = [L::four(x.add(4 * G)), L::four(x.add(4 * H))];
+                sums[r][p] = if S::WORDS {
+                    L::step::<7>(L::step::<7>(sum, codes[0], x[0]), codes[1], x[1])
+                } else {
+                    L::step_pair(sum, codes, x)
+                };
             }
         }
     }

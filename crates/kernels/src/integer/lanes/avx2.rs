@@ -7,6 +7,7 @@
 //! `w`, `2·128·127 = 32 512`; all within 32 767.
 
 use super::Lanes;
+use crate::integer::codes::Book;
 use core::arch::x86_64::*;
 use core::cmp::Ordering;
 
@@ -94,29 +95,25 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2] {
+    unsafe fn words(c: Self::C, byte: u32, words: *const u32) -> Self::C {
         unsafe {
-            let (mut even, mut odd) = (c, c);
-            for h in 0..2 {
+            both!(h => {
                 let moved = _mm256_srl_epi32(c[h], _mm_cvtsi32_si128(8 * byte as i32));
-                let index = _mm256_and_si256(moved, _mm256_set1_epi32(255));
-                let (low, high) = (_mm256_castsi256_si128(index), _mm256_extracti128_si256::<1>(index));
-                // Outputs 0, 1, 4, 5 and 2, 3, 6, 7: the order in which the halves of two registers are joined.
-                let a = _mm256_i32gather_epi64::<8>(words.cast(), _mm_unpacklo_epi64(low, high));
-                let b = _mm256_i32gather_epi64::<8>(words.cast(), _mm_unpackhi_epi64(low, high));
-                let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-                even[h] = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
-                odd[h] = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
-            }
-            [even, odd]
+                _mm256_i32gather_epi32::<4>(words.cast(), _mm256_and_si256(moved, _mm256_set1_epi32(255)))
+            })
         }
     }
     #[inline(always)]
-    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C {
+    unsafe fn codeword<const G: usize>(indices: Self::C, signs: Self::C, book: &Book) -> Self::C {
         unsafe {
+            let words = Self::words(indices, G as u32 / 2, book.words.as_ptr());
+            let table = _mm256_broadcastsi128_si256(_mm_load_si128(book.codes.as_ptr().cast()));
+            let by = _mm_cvtsi32_si128((G as i32 / 2 - 2).abs());
             both!(h => {
-                let top = _mm256_sll_epi16(signs[h], _mm_cvtsi32_si128(7 - bit as i32));
-                _mm256_sign_epi8(c[h], _mm256_or_si256(top, _mm256_set1_epi8(1)))
+                // Level and sign of group G & !1 in the low half of every byte, of the next one in the high half; bits 3 and 7 are zero.
+                let sign = if G < 4 { _mm256_sll_epi16(signs[h], by) } else { _mm256_srl_epi16(signs[h], by) };
+                let two = _mm256_or_si256(words[h], _mm256_and_si256(sign, _mm256_set1_epi8(0x44)));
+                _mm256_shuffle_epi8(table, if G.is_multiple_of(2) { two } else { _mm256_srli_epi16::<4>(two) })
             })
         }
     }
@@ -201,6 +198,10 @@ impl Lanes for Avx2 {
         unsafe { [_mm256_set1_epi32(v); 2] }
     }
     #[inline(always)]
+    unsafe fn add_int(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { both!(h => _mm256_add_epi32(a[h], b[h])) }
+    }
+    #[inline(always)]
     unsafe fn to_f32(v: Self::I) -> Self::F {
         unsafe { both!(h => _mm256_cvtepi32_ps(v[h])) }
     }
@@ -280,6 +281,10 @@ impl Lanes for Avx2 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
     #[inline(always)]
     unsafe fn here() {
         unsafe { core::arch::asm!("", options(nostack, preserves_flags)) }

@@ -1,6 +1,7 @@
 //! AVX-512 with VNNI: one register per vector, `vpdpbusd` with the activations broadcast from memory.
 
 use super::Lanes;
+use crate::integer::codes::{Book, sign_bit};
 use core::arch::x86_64::*;
 use core::cmp::Ordering;
 
@@ -23,6 +24,7 @@ impl Lanes for Avx512 {
     const STEP_BITS: u32 = 8;
     const NARROW_BITS: u32 = 0;
     const PAIRS: bool = false;
+    const WHOLE_BLOCKS: bool = true;
     const ROW_BY_ROW: bool = false;
 
     #[inline(always)]
@@ -53,22 +55,31 @@ impl Lanes for Avx512 {
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), c) }
     }
     #[inline(always)]
-    unsafe fn words(c: __m512i, byte: u32, words: *const u64) -> [__m512i; 2] {
+    unsafe fn words(c: __m512i, byte: u32, words: *const u32) -> __m512i {
         unsafe {
             let moved = _mm512_srl_epi32(c, _mm_cvtsi32_si128(8 * byte as i32));
-            let index = _mm512_and_si512(moved, _mm512_set1_epi32(255));
-            let low = _mm512_i32gather_epi64::<8>(_mm512_castsi512_si256(index), words.cast());
-            let high = _mm512_i32gather_epi64::<8>(_mm512_extracti64x4_epi64::<1>(index), words.cast());
-            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-            let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-            [_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high)]
+            _mm512_i32gather_epi32::<4>(_mm512_and_si512(moved, _mm512_set1_epi32(255)), words.cast())
         }
     }
     #[inline(always)]
-    unsafe fn negate(c: __m512i, signs: __m512i, bit: u32) -> __m512i {
+    unsafe fn codeword<const G: usize>(indices: __m512i, signs: __m512i, book: &Book) -> __m512i {
         unsafe {
-            let negative = _mm512_test_epi8_mask(signs, _mm512_set1_epi8((1u8 << bit) as i8));
-            _mm512_mask_sub_epi8(c, negative, _mm512_setzero_si512(), c)
+            // Of all 64 indices the levels of four weights; the compiler sees that all even groups want the same, and all odd ones.
+            let line = |n: usize| Self::codes(book.halves[G % 2].as_ptr().add(64 * n));
+            let first = _mm512_permutex2var_epi8(line(0), indices, line(1));
+            let last = _mm512_permutex2var_epi8(line(2), indices, line(3));
+            let half = _mm512_mask_blend_epi8(_mm512_movepi8_mask(indices), first, last);
+            // Of index G / 2 of every output the level of weight i to byte i.
+            let at = [0, 2, 4, 6, 32, 34, 36, 38].map(|bit| bit + 4 * (G as u8 & !1));
+            let level = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(i64::from_le_bytes(at)), half);
+            // The sign to one of the bits 2 to 5; there is a table for each.
+            let (sign, bit) = match sign_bit(G) {
+                bit @ 0..2 => (_mm512_slli_epi16::<4>(signs), bit + 4),
+                bit @ 6.. => (_mm512_srli_epi16::<4>(signs), bit - 4),
+                bit => (signs, bit),
+            };
+            let code = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(3), level, sign);
+            _mm512_permutexvar_epi8(code, Self::codes(book.codes[bit as usize - 2].as_ptr()))
         }
     }
     #[inline(always)]
@@ -108,6 +119,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn splat_int(v: i32) -> __m512i {
         unsafe { _mm512_set1_epi32(v) }
+    }
+    #[inline(always)]
+    unsafe fn add_int(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
     unsafe fn to_f32(v: __m512i) -> __m512 {
@@ -178,6 +193,10 @@ impl Lanes for Avx512 {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             _mm512_mask_mov_ps(v, nan, _mm512_set1_ps(f32::NAN))
         }
+    }
+    #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn here() {

@@ -3,6 +3,8 @@
 //! A vector is sixteen outputs wide. Codes come 64 at a time: four consecutive k of sixteen outputs,
 //! output-major, as the dot product instructions of x86 want them.
 
+use super::codes::{Book, sign_bit};
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +47,8 @@ pub(super) trait Lanes: Copy {
     const NARROW_BITS: u32;
     /// Whether [`Lanes::step_pair`] is better than two steps for codes of five or six bits.
     const PAIRS: bool;
+    /// Whether [`Lanes::codeword`] shares its work among the groups of a block.
+    const WHOLE_BLOCKS: bool = false;
     /// One row of activations at a time is all that is worth compiling.
     const ROW_BY_ROW: bool;
 
@@ -55,10 +59,19 @@ pub(super) trait Lanes: Copy {
     unsafe fn or(a: Self::C, b: Self::C) -> Self::C;
     /// `table[c]`, byte by byte; the codes are below sixteen.
     unsafe fn look_up(c: Self::C, table: &[u8; 16]) -> Self::C;
-    /// Of every output the eight bytes of word `c[output][byte]`: the first four, and the others.
-    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2];
-    /// `c`, negated where bit `bit` of `signs` is set, byte by byte and modulo 256.
-    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C;
+    /// Of every output the word `c[output][byte]`.
+    unsafe fn words(c: Self::C, byte: u32, words: *const u32) -> Self::C;
+    /// The codes of group `G` of a block with such indices and signs; see [`Book`].
+    #[inline(always)]
+    unsafe fn codeword<const G: usize>(indices: Self::C, signs: Self::C, book: &Book) -> Self::C {
+        // SAFETY: as the caller promised; a byte is the index of a word, and the table has sixteen entries and more.
+        unsafe {
+            let words = Self::words(indices, G as u32 / 2, book.words.as_ptr());
+            let level = Self::bits(words, G as u32 % 2 * 4, 0, 2);
+            let code = Self::or(level, Self::bits(signs, sign_bit(G), 2, 1));
+            Self::look_up(code, &*book.codes.as_ptr().cast())
+        }
+    }
     /// Eight-bit codes stored 128 too high, as [`Lanes::dot4`] with `BITS = 8` wants them.
     unsafe fn byte_codes(c: Self::C) -> Self::C;
     /// Byte `J` (0..4) of every output as an integer; `SIGNED` or not.
@@ -90,6 +103,7 @@ pub(super) trait Lanes: Copy {
         unsafe { Self::dot4::<BITS>(Self::dot4::<BITS>(acc, [a, b, c, d], x), [e, f, g, h], x.add(16)) }
     }
     unsafe fn splat_int(v: i32) -> Self::I;
+    unsafe fn add_int(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn to_f32(v: Self::I) -> Self::F;
 
     unsafe fn splat(v: f32) -> Self::F;
@@ -110,6 +124,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// Every NaN becomes the canonical one.
     unsafe fn canonical(v: Self::F) -> Self::F;
+    /// Asks for the line of `p`, which need not exist.
+    #[inline(always)]
+    unsafe fn fetch(_p: *const u8) {}
     /// Loads below stay below: an optimiser that moves them up spills accumulators.
     #[inline(always)]
     unsafe fn here() {}

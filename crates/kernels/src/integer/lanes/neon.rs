@@ -98,25 +98,14 @@ impl Lanes for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn words(c: Self::C, byte: u32, words: *const u64) -> [Self::C; 2] {
+    unsafe fn words(c: Self::C, byte: u32, words: *const u32) -> Self::C {
         unsafe {
-            let (mut even, mut odd) = (c, c);
-            for (i, c) in c.into_iter().enumerate() {
+            quads!(i => {
                 let mut index = [0u8; 16];
-                vst1q_u8(index.as_mut_ptr(), vreinterpretq_u8_s8(c));
-                let word = |n: usize| vcreate_u32(words.add(usize::from(index[4 * n + byte as usize])).read());
-                let (a, b) = (vcombine_u32(word(0), word(1)), vcombine_u32(word(2), word(3)));
-                even[i] = vreinterpretq_s8_u32(vuzp1q_u32(a, b));
-                odd[i] = vreinterpretq_s8_u32(vuzp2q_u32(a, b));
-            }
-            [even, odd]
-        }
-    }
-    #[inline(always)]
-    unsafe fn negate(c: Self::C, signs: Self::C, bit: u32) -> Self::C {
-        unsafe {
-            let bit = vdupq_n_s8((1u8 << bit) as i8);
-            quads!(i => vbslq_s8(vtstq_s8(signs[i], bit), vnegq_s8(c[i]), c[i]))
+                vst1q_u8(index.as_mut_ptr(), vreinterpretq_u8_s8(c[i]));
+                let found = [0, 1, 2, 3].map(|n| words.add(usize::from(index[4 * n + byte as usize])).read());
+                vreinterpretq_s8_u32(vld1q_u32(found.as_ptr()))
+            })
         }
     }
     #[inline(always)]
@@ -171,6 +160,10 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn splat_int(v: i32) -> Self::I {
         unsafe { [vdupq_n_s32(v); 4] }
+    }
+    #[inline(always)]
+    unsafe fn add_int(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { quads!(i => vaddq_s32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn to_f32(v: Self::I) -> Self::F {

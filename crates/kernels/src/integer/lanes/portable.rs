@@ -49,14 +49,10 @@ impl Lanes for Portable {
         map(c, |c| table[usize::from(c & 15)])
     }
     #[inline]
-    unsafe fn words(c: [u8; 64], byte: u32, words: *const u64) -> [[u8; 64]; 2] {
+    unsafe fn words(c: [u8; 64], byte: u32, words: *const u32) -> [u8; 64] {
         let word = |n: usize| unsafe { words.add(usize::from(c[4 * n + byte as usize])).read().to_le_bytes() };
-        let words: [[u8; 8]; 16] = std::array::from_fn(word);
-        [std::array::from_fn(|i| words[i / 4][i % 4]), std::array::from_fn(|i| words[i / 4][4 + i % 4])]
-    }
-    #[inline]
-    unsafe fn negate(c: [u8; 64], signs: [u8; 64], bit: u32) -> [u8; 64] {
-        std::array::from_fn(|i| if signs[i] >> bit & 1 == 1 { c[i].wrapping_neg() } else { c[i] })
+        let words: [[u8; 4]; 16] = std::array::from_fn(word);
+        std::array::from_fn(|i| words[i / 4][i % 4])
     }
     #[inline]
     unsafe fn byte_codes(c: [u8; 64]) -> [u8; 64] {
@@ -92,6 +88,10 @@ impl Lanes for Portable {
     #[inline]
     unsafe fn splat_int(v: i32) -> [i32; 16] {
         [v; 16]
+    }
+    #[inline]
+    unsafe fn add_int(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        lanes(|i| a[i] + b[i])
     }
     #[inline]
     unsafe fn to_f32(v: [i32; 16]) -> [f32; 16] {
