@@ -33,7 +33,7 @@ fn error_feedback_loses_less_in_every_format() {
 fn a_fold_comes_before_the_method() {
     let directory = temporary();
     let goal = ["--grid", "int3:128", "--quantize-embedding"];
-    let nearest = compress("rtn", &goal, directory.path()).json();
+    let nearest = compress("rtn", &[&goal[..], &["--method", "rtn"]].concat(), directory.path()).json();
     let folded = compress("awq", &[&goal[..], &["--method", "awq"]].concat(), directory.path()).json();
     assert_eq!(folded["method"], "awq+rtn");
     assert!(number(&folded, "kld_mean_bits") < number(&nearest, "kld_mean_bits"));

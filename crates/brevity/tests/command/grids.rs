@@ -110,7 +110,6 @@ fn wrong_rules_are_refused() {
         (["--tensor-type", "nothing_like_it=q4_0"], "no tensor's name matches"),
         (["--tensor-type", "ffn=int4:32"], "GGUF has no such type"),
         (["--output-tensor-type", "q8_0"], "--token-embedding-type"),
-        (["--method", "magic"], "rtn"),
         (["--format", "zip"], "--format zip"),
         (["--chunks", "0"], "--no-eval"),
         (["--calibration", "/nonexistent/text"], "/nonexistent/text"),
@@ -118,4 +117,5 @@ fn wrong_rules_are_refused() {
         compress(&model, &output, &flags).refused(&[said]);
         assert!(!output.exists(), "{flags:?}");
     }
+    run(&["compress", arg(&model), "--method", "magic", "-o", arg(&output)]).refused(&["magic", "rtn"]);
 }
