@@ -45,6 +45,16 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a model in another format or number type
     Convert(ConvertArgs),
+    /// Pack files, directories or a stream into an archive, with nothing lost
+    Pack(PackArgs),
+    /// Unpack an archive, or some of it
+    Unpack(UnpackArgs),
+    /// List what an archive holds
+    List(ListArgs),
+    /// Decode all of an archive and check every hash
+    Test(TestArgs),
+    /// Write a file of an archive, or a part of it, to standard output
+    Cat(CatArgs),
     /// List the methods with their papers
     Methods(MethodsArgs),
     /// Measure speed, or every method and grid on one frontier
@@ -354,6 +364,124 @@ pub struct ConvertArgs {
     /// Overwrite the output
     #[arg(short, long)]
     pub force: bool,
+}
+
+/// Memory that archives may take, unless the user says otherwise.
+pub const ARCHIVE_MEMORY: &str = "3GiB";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Levels: 1 and 2 find repeated strings (fast), 4 and 5 mix predictions of contexts (small); 5 is the default.
+
+Examples:
+  brevity pack book.txt                      book.txt.brv
+  brevity pack notes/ -o notes.brv -4        a directory, faster
+  tar c notes | brevity pack - > notes.brv   a stream")]
+pub struct PackArgs {
+    /// Files and directories; - is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The archive; - is standard output (default: NAME.brv)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The level: 1, 2, 4 or 5
+    #[arg(short, long, value_name = "N", default_value_t = brevity_bytes::level::DEFAULT)]
+    pub level: u8,
+    #[command(flatten)]
+    pub levels: LevelFlags,
+    /// Largest block: less memory, more parts that can be read alone, more bytes (default: the level's)
+    #[arg(long, value_name = "SIZE")]
+    pub block: Option<String>,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+    /// Overwrite the archive
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `-1` for `--level 1`, and so on.
+#[derive(Args, Clone, Debug)]
+#[group(multiple = false)]
+pub struct LevelFlags {
+    #[arg(short = '1', conflicts_with = "level", help = "The fastest")]
+    pub one: bool,
+    #[arg(short = '2', conflicts_with = "level", help = "Fast")]
+    pub two: bool,
+    #[arg(short = '4', conflicts_with = "level", help = "Context mixing in less memory")]
+    pub four: bool,
+    #[arg(short = '5', conflicts_with = "level", help = "Context mixing (default)")]
+    pub five: bool,
+}
+
+impl PackArgs {
+    /// The level, however it was said.
+    pub fn level(&self) -> u8 {
+        let flags = [(self.levels.one, 1), (self.levels.two, 2), (self.levels.four, 4), (self.levels.five, 5)];
+        flags.into_iter().find(|flag| flag.0).map_or(self.level, |flag| flag.1)
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  brevity unpack notes.brv -C here/           all of it
+  brevity unpack notes.brv 2024/ plan.txt     a directory and a file of it
+  brevity unpack book.txt.brv -o - | less     one file to standard output")]
+pub struct UnpackArgs {
+    /// The archive; - is standard input
+    pub archive: PathBuf,
+    /// What to unpack: files, or directories with all below them (default: everything)
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// Where to; it is made
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+    /// Write the one file that is unpacked here instead; - is standard output
+    #[arg(short, long, value_name = "FILE", conflicts_with = "directory")]
+    pub output: Option<PathBuf>,
+    /// Save what is whole where something is damaged; what lacks parts gets zeros in their place and the name NAME.damaged
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+    /// Overwrite files that exist
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// The archive; - is standard input
+    pub archive: PathBuf,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// The archive; - is standard input
+    pub archive: PathBuf,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CatArgs {
+    /// The archive; - is standard input
+    pub archive: PathBuf,
+    /// The file
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// Bytes of it, from the first to before the last: 100..200, ..200, 100..
+    #[arg(long, value_name = "A..B", default_value = "..")]
+    pub range: String,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -20,6 +20,11 @@ fn main() -> ExitCode {
         Command::Imatrix(args) => commands::imatrix::run(args, global),
         Command::Inspect(args) => commands::inspect::run(args, global),
         Command::Convert(args) => commands::convert::run(args, global),
+        Command::Pack(args) => commands::pack::run(args, global),
+        Command::Unpack(args) => commands::unpack::run(args, global),
+        Command::List(args) => commands::archive::list(args, global),
+        Command::Test(args) => commands::archive::test(args, global),
+        Command::Cat(args) => commands::archive::cat(args),
         Command::Methods(args) => commands::methods::run(args, global),
         Command::Bench(args) => commands::bench::run(args, global),
     };

@@ -65,4 +65,14 @@ pub enum Error {
         /// Most bytes that the decoded symbols can have taken.
         used: usize,
     },
+    /// Lengths that are no prefix code: their shares do not sum to the whole.
+    #[error("the code lengths of {symbols} symbols take {used} of {total} shares: no prefix code")]
+    HuffmanLengths {
+        /// Number of symbols.
+        symbols: usize,
+        /// `Σ 2^(12 − length)`.
+        used: u32,
+        /// What it must be.
+        total: u32,
+    },
 }

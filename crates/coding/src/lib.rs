@@ -2,6 +2,9 @@
 //!
 //! - [`range`] codes one symbol after the other, first in first out: bits with a probability of 16 bits, symbols
 //!   with an [`Interval`](range::Interval) of a total up to 2²⁴, raw bits.
+//! - [`huffman`] codes symbols by whole bits, fast; [`bits`] packs them.
+//! - [`logistic`], [`history`], [`counter`], [`bank`], [`mixer`] and [`apm`] are what context mixing is made of, with the mixer's loops in
+//!   [`simd`].
 //! - [`cdf`] turns probabilities into such intervals, every symbol possible, the same on every machine.
 //!
 //! ```
@@ -27,10 +30,19 @@
 //! machine encodes, any other decodes. Decoders take any bytes without a panic; what a damaged stream decodes to is
 //! defined (it is what the bytes mean) and [`Decoder::finish`](range::Decoder::finish) finds most, not all, damage:
 //! formats add a checksum.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod apm;
+pub mod bank;
+pub mod bits;
 pub mod cdf;
+pub mod counter;
 mod error;
+pub mod history;
+pub mod huffman;
+pub mod logistic;
+pub mod mixer;
 pub mod range;
+pub mod simd;
 
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod archive;
 pub mod bench;
 pub mod compress;
 pub mod convert;
@@ -7,7 +8,9 @@ pub mod eval;
 pub mod imatrix;
 pub mod inspect;
 pub mod methods;
+pub mod pack;
 pub mod run;
+pub mod unpack;
 
 use crate::cli::{ActivationArg, AllocateArg};
 use crate::compress::allocate::Allocator;

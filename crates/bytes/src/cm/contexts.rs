@@ -1,0 +1,121 @@
+//! Which contexts a byte is predicted in.
+
+/// What contexts are made of: the bytes before, and what they say of words and lines.
+#[derive(Clone, Default)]
+pub struct Recent {
+    /// The last four bytes, the latest lowest.
+    pub c4: u32,
+    /// The four before them.
+    pub c8: u32,
+    /// Hash of the word so far (0 between words) and of the words before it.
+    pub words: [u32; 4],
+    /// What kinds of bytes came, four bits each, the latest lowest.
+    pub kinds: u64,
+    /// Hash of how the line began.
+    pub line_start: u32,
+    /// Position in the line.
+    pub column: u32,
+    /// Position in memory where the line before began, and where this one did.
+    pub lines: [usize; 2],
+    /// The byte above.
+    pub above: u32,
+    /// The latest bracket that stands open.
+    pub bracket: u32,
+}
+
+/// Classes of bytes for the history of kinds.
+fn kind(byte: u8) -> u64 {
+    match byte {
+        b'a'..=b'z' => 1,
+        b'A'..=b'Z' => 2,
+        b'0'..=b'9' => 3,
+        b' ' => 4,
+        b'\n' => 5,
+        b'.' | b',' | b';' | b':' | b'!' | b'?' => 6,
+        b'[' | b'(' | b'{' | b'<' => 7,
+        b']' | b')' | b'}' | b'>' => 8,
+        b'"' | b'\'' => 9,
+        b'=' | b'|' | b'*' | b'#' | b'&' | b'/' | b'-' | b'_' => 10,
+        128..=191 => 11,
+        192.. => 12,
+        0..=8 => 13,
+        _ => 14,
+    }
+}
+
+impl Recent {
+    /// Takes a byte; `at` is the position behind it.
+    #[inline(always)]
+    pub fn push(&mut self, byte: u8, bytes: &[u8], at: usize) {
+        self.c8 = self.c8 << 8 | self.c4 >> 24;
+        self.c4 = self.c4 << 8 | u32::from(byte);
+        self.kinds = self.kinds << 4 | kind(byte);
+        if byte.is_ascii_alphabetic() || byte >= 128 {
+            self.words[0] = (self.words[0].wrapping_add(u32::from(byte)).wrapping_add(1)).wrapping_mul(0x3D4D_51CB);
+        } else if self.words[0] != 0 {
+            self.words = [0, self.words[0], self.words[1], self.words[2]];
+        }
+        match byte {
+            b'[' | b'(' | b'{' | b'<' => self.bracket = u32::from(byte),
+            b']' | b')' | b'}' | b'>' | b'\n' => self.bracket = 0,
+            _ => {}
+        }
+        self.column += 1;
+        if byte == b'\n' {
+            self.lines = [self.lines[1], at];
+            self.column = 0;
+            self.line_start = 0;
+        } else if self.column <= 3 {
+            self.line_start = self.line_start << 8 | u32::from(byte);
+        }
+        let above = self.lines[0] + self.column as usize;
+        self.above = if above < self.lines[1] { bytes.get(above).map_or(0, |&b| u32::from(b)) } else { 0 };
+    }
+}
+
+/// A set of contexts, in banks of sixteen.
+pub trait Contexts<const B: usize>: Copy {
+    /// Hashes of the contexts of the next byte, one for each.
+    fn hashes(recent: &Recent, expected: u32, out: &mut [[u64; 16]; B]);
+    /// Contexts (sets of weights) for each of the mixers, from the recent bytes: fixed during a byte.
+    fn sets(recent: &Recent) -> [usize; 2];
+}
+
+/// Contexts of text whose words may have become codes.
+#[derive(Clone, Copy)]
+pub struct Text;
+
+#[inline(always)]
+fn hash2(a: u32, b: u32) -> u64 {
+    (u64::from(a) << 32 | u64::from(b)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+impl Contexts<1> for Text {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+        let c4 = r.c4;
+        *out = [[
+            hash2(0, c4 & 0xFF),
+            hash2(0, c4 & 0xFFFF),
+            hash2(0, c4 & 0xFF_FFFF),
+            hash2(0, c4),
+            hash2(r.c8 & 0xFF, c4),
+            hash2(r.c8 & 0xFFFF, c4),
+            hash2(r.words[0], 0x100),
+            hash2(r.words[0], r.words[1]),
+            hash2(r.words[0] ^ r.words[1].rotate_left(9), r.words[2]),
+            hash2(r.words[0].wrapping_add(1), r.words[2]),
+            hash2(c4 & 0xFFFF_FF00, 0x200),
+            hash2(r.line_start, c4 & 0xFF | r.above << 8 | 0x30000),
+            hash2((r.kinds & 0xFFFF_FFFF) as u32, c4 & 0xFF),
+            hash2(expected | r.bracket << 8, c4 & 0xFF),
+            hash2(r.words[1], c4 & 0xFF),
+            hash2(0, 0),
+        ]];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 2] {
+        [(r.c4 & 0xFF) as usize, (r.kinds & 0xFFF) as usize]
+    }
+}

@@ -1,0 +1,9 @@
+//! Context mixing: the byte engine.
+
+mod contexts;
+mod matching;
+mod model;
+mod slots;
+
+pub use contexts::{Contexts, Recent, Text};
+pub use model::{Settings, decode, encode};

@@ -1,0 +1,99 @@
+//! The hash table of bit histories.
+//!
+//! A slot of 16 bytes holds a check byte and the 15 histories of the nodes of a nibble (a binary tree of four levels); four slots
+//! share a cache line. A context finds its slot among the four of its line by the check, or takes the one whose root has seen
+//! least.
+
+use brevity_coding::simd::prefetch;
+use memmap2::MmapMut;
+
+/// A check byte, then the histories of nodes 1 to 15.
+pub type Slot = [u8; 16];
+
+type Line = [Slot; 4];
+
+enum Memory {
+    Mapped(MmapMut),
+    Owned(Vec<Line>),
+}
+
+/// The table. Its size is a power of two of lines.
+pub struct Slots {
+    memory: Memory,
+    shift: u32,
+}
+
+/// Where a slot was found: the index of its line times four, and the slot in the line.
+#[derive(Clone, Copy, Default)]
+pub struct Place(u32);
+
+impl Slots {
+    /// A table of `2^bits` bytes (at least 4 KiB), all empty.
+    pub fn new(bits: u32) -> Self {
+        let bits = bits.clamp(12, 36);
+        let bytes = 1usize << bits;
+        let memory = match MmapMut::map_anon(bytes) {
+            Ok(map) => {
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Memory::Mapped(map)
+            }
+            Err(_) => Memory::Owned(vec![[[0; 16]; 4]; bytes / 64]),
+        };
+        Self { memory, shift: 64 - (bits - 6) }
+    }
+
+    /// The table for a loop: looked up once.
+    pub fn view(&mut self) -> View<'_> {
+        let lines = match &mut self.memory {
+            Memory::Mapped(map) => bytemuck::cast_slice_mut(&mut map[..]),
+            Memory::Owned(lines) => &mut lines[..],
+        };
+        View { lines, shift: self.shift }
+    }
+}
+
+/// The lines of a table.
+pub struct View<'a> {
+    lines: &'a mut [Line],
+    shift: u32,
+}
+
+impl View<'_> {
+    /// Asks for the line of a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(self.lines, (hash >> self.shift) as usize);
+    }
+
+    /// Finds the slot of a hash, or clears the least of its line for it.
+    #[inline(always)]
+    pub fn find(&mut self, hash: u64) -> (Place, Slot) {
+        let index = (hash >> self.shift) as usize;
+        let check = (hash as u8).max(1);
+        let Some(line) = self.lines.get_mut(index) else { return (Place::default(), [0; 16]) };
+        let hits = u32::from(line[0][0] == check)
+            | u32::from(line[1][0] == check) << 1
+            | u32::from(line[2][0] == check) << 2
+            | u32::from(line[3][0] == check) << 3;
+        if hits != 0 {
+            let at = hits.trailing_zeros();
+            return (Place((index as u32) << 2 | at), line[(at & 3) as usize]);
+        }
+        // The number of a root's history, with the slot in the low bits: the least of four.
+        let weight = |at: usize| u32::from(line[at][1]) << 2 | at as u32;
+        let at = weight(0).min(weight(1)).min(weight(2).min(weight(3))) & 3;
+        let mut fresh = [0; 16];
+        fresh[0] = check;
+        line[at as usize] = fresh;
+        (Place((index as u32) << 2 | at), fresh)
+    }
+
+    /// Writes a slot back to where it was found.
+    #[inline(always)]
+    pub fn put(&mut self, place: Place, slot: &Slot) {
+        if let Some(line) = self.lines.get_mut((place.0 >> 2) as usize) {
+            line[(place.0 & 3) as usize] = *slot;
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A block as bytes: the first says how it is coded.
+//!
+//! | first byte | then |
+//! |---|---|
+//! | 0 | the bytes themselves |
+//! | 1 | one byte that all of them are |
+//! | 2 | [`lz`](crate::lz) |
+//! | 3 | [`cm`](crate::cm): transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length after the transform, words, length of the first lane's stream (varints), the streams |
+
+use crate::cm::{self, Settings, Text};
+use crate::level::{Level, Pipeline};
+use crate::transform::words;
+use crate::{lz, varint};
+use brevity_coding::simd::Backend;
+use brevity_kernels::Isa;
+
+const STORED: u8 = 0;
+const FILL: u8 = 1;
+const LZ: u8 = 2;
+const MIX: u8 = 3;
+
+/// Blocks from this size take two lanes.
+const TWO_LANES: usize = 1 << 20;
+
+/// Why a block does not decode.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It is not what an encoder writes.
+    Malformed,
+    /// It needs so many bytes of memory.
+    Memory(u64),
+}
+
+fn backend() -> Backend {
+    match Isa::current() {
+        Isa::Avx512 => Backend::Avx512,
+        Isa::Avx2 => Backend::Avx2,
+        _ => Backend::Scalar,
+    }
+}
+
+/// Whether bytes look like text whose words repeat: from a sample of them.
+pub fn is_text(bytes: &[u8]) -> bool {
+    let step = (bytes.len() / 65_536).max(1);
+    let (mut letters, mut high, mut control, mut total) = (0, 0, 0, 0usize);
+    for &byte in bytes.iter().step_by(step) {
+        total += 1;
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b' ' => letters += 1,
+            128.. => high += 1,
+            b'\t' | b'\n' | b'\r' => {}
+            0..=31 | 127 => control += 1,
+            _ => {}
+        }
+    }
+    total > 0 && control * 100 <= total && high * 8 <= total && letters * 10 >= total * 4
+}
+
+/// log₂ of the table for so many bytes, at most `most`.
+pub fn table_bits(length: usize, most: u32) -> u32 {
+    (length.max(1).ilog2() + 7).clamp(16, most)
+}
+
+/// Encodes a block.
+pub fn encode(bytes: &[u8], level: &Level) -> Vec<u8> {
+    if let Some((&first, rest)) = bytes.split_first()
+        && rest.iter().all(|&byte| byte == first)
+    {
+        return vec![FILL, first];
+    }
+    let mut coded = match level.pipeline {
+        Pipeline::Lz(effort) => {
+            let mut out = vec![LZ];
+            out.extend(lz::encode(bytes, effort));
+            out
+        }
+        Pipeline::Mix { table_bits } => mix(bytes, table_bits),
+    };
+    if coded.len() > bytes.len() {
+        coded.clear();
+        coded.push(STORED);
+        coded.extend_from_slice(bytes);
+    }
+    coded
+}
+
+fn mix(bytes: &[u8], most: u32) -> Vec<u8> {
+    let (transformed, count) = match is_text(bytes) {
+        true => words::forward(bytes),
+        false => (bytes.to_vec(), 0),
+    };
+    let transform = is_text(bytes);
+    let mut data = transformed;
+    let settings = Settings {
+        table_bits: table_bits(data.len(), most),
+        match_bits: data.len().max(1).ilog2().clamp(12, 22),
+        lanes: if bytes.len() >= TWO_LANES { 2 } else { 1 },
+    };
+    let streams = cm::encode::<Text, 1, 48>(&mut data, settings, backend());
+    let mut out =
+        vec![MIX, u8::from(transform), settings.table_bits as u8, settings.match_bits as u8, settings.lanes as u8];
+    varint::put(data.len() as u64, &mut out);
+    varint::put(count as u64, &mut out);
+    varint::put(streams[0].len() as u64, &mut out);
+    streams.iter().for_each(|stream| out.extend_from_slice(stream));
+    out
+}
+
+/// Decodes a block of `length` bytes in at most `memory` bytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
+    if length as u64 > memory {
+        return Err(Failure::Memory(length as u64));
+    }
+    let (&codec, rest) = payload.split_first().ok_or(Failure::Malformed)?;
+    match codec {
+        STORED if rest.len() == length => Ok(rest.to_vec()),
+        FILL if rest.len() == 1 && length > 0 => Ok(vec![rest[0]; length]),
+        LZ => {
+            let mut out = vec![0; length];
+            lz::decode(rest, &mut out).ok_or(Failure::Malformed)?;
+            Ok(out)
+        }
+        MIX => unmix(rest, length, memory),
+        _ => Err(Failure::Malformed),
+    }
+}
+
+/// Bytes of memory that decoding takes, as far as the payload tells.
+pub fn memory(payload: &[u8], length: usize) -> u64 {
+    let tables = match payload {
+        [MIX, _, table, matches, ..] => (1u64 << (*table).min(63)).saturating_add(4u64 << (*matches).min(60)),
+        _ => 0,
+    };
+    (3 * length as u64).saturating_add(tables)
+}
+
+fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
+    let (&[transform, table_bits, match_bits, lanes], mut rest) =
+        rest.split_first_chunk::<4>().ok_or(Failure::Malformed)?;
+    let mut number = || varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed);
+    let (coded, count, first) = (number()?, number()?, number()?);
+    let sane = transform <= 1 && table_bits <= 36 && match_bits <= 28 && (1..=2).contains(&lanes);
+    if !sane || (transform == 0 && coded != length) || coded > length.saturating_mul(2).saturating_add(64) {
+        return Err(Failure::Malformed);
+    }
+    let needed = length as u64 + coded as u64 + (1u64 << table_bits) + (4u64 << match_bits);
+    if needed > memory {
+        return Err(Failure::Memory(needed));
+    }
+    let (a, b) = rest.split_at_checked(first).ok_or(Failure::Malformed)?;
+    let settings =
+        Settings { table_bits: u32::from(table_bits), match_bits: u32::from(match_bits), lanes: usize::from(lanes) };
+    let mut out = vec![0; coded];
+    cm::decode::<Text, 1, 48>([a, b], &mut out, settings, backend());
+    match transform {
+        0 => Ok(out),
+        _ => words::backward(&out, count, length).ok_or(Failure::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::LEVELS;
+    use proptest::prelude::*;
+
+    fn round_trip(bytes: &[u8]) {
+        for level in &LEVELS {
+            let packed = encode(bytes, level);
+            assert!(packed.len() <= bytes.len() + 2, "level {}: {} of {}", level.number, packed.len(), bytes.len());
+            assert_eq!(decode(&packed, bytes.len(), 1 << 32).as_deref(), Ok(bytes), "level {}", level.number);
+        }
+    }
+
+    #[test]
+    fn blocks_come_back_at_every_level() {
+        round_trip(b"");
+        round_trip(b"x");
+        round_trip(&[0; 100_000]);
+        round_trip("It was the best of times, it was the worst of times. ".repeat(300).as_bytes());
+        let mut seed = 1u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 24) as u8
+        })
+        .take(30_000)
+        .collect();
+        round_trip(&noise);
+    }
+
+    #[test]
+    fn two_lanes_decode_like_one() {
+        let text: String = (0..90_000).map(|n| format!("line {} of {}\n", n * 7 % 1000, n / 3)).collect();
+        assert!(text.len() > TWO_LANES);
+        let packed = encode(text.as_bytes(), &LEVELS[3]);
+        assert_eq!(packed[4], 2);
+        assert_eq!(decode(&packed, text.len(), 1 << 32).as_deref(), Ok(text.as_bytes()));
+    }
+
+    #[test]
+    fn the_same_bits_without_vectors() {
+        let text = include_bytes!("codec.rs");
+        let packed = encode(text, &LEVELS[3]);
+        for isa in Isa::available() {
+            assert!(isa.with(|| encode(text, &LEVELS[3])) == packed, "{isa:?}");
+            assert!(isa.with(|| decode(&packed, text.len(), 1 << 32)).as_deref() == Ok(text), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused() {
+        assert_eq!(decode(&[FILL, 0], 1 << 40, 1 << 30), Err(Failure::Memory(1 << 40)));
+        let huge = [MIX, 0, 36, 20, 1, 1, 0, 0];
+        assert!(matches!(decode(&huge, 1, 1 << 30), Err(Failure::Memory(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_block_is_decoded_or_refused(mut payload in any::<Vec<u8>>(), codec in 0u8..5, length in 0usize..400) {
+            payload.insert(0, codec);
+            if let Ok(bytes) = decode(&payload, length, 1 << 24) {
+                prop_assert_eq!(bytes.len(), length);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Levels: a row each.
+
+use crate::error::{Error, Result};
+use crate::lz::Effort;
+
+/// The default level.
+pub const DEFAULT: u8 = 5;
+
+/// What a level does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipeline {
+    /// Repeated strings, Huffman coded.
+    Lz(Effort),
+    /// Context mixing, with a table of at most `2^table_bits` bytes.
+    Mix {
+        /// log₂ of the largest table.
+        table_bits: u32,
+    },
+}
+
+/// A level: its number, its pipeline, and the bytes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// 1 to 9.
+    pub number: u8,
+    /// What it does.
+    pub pipeline: Pipeline,
+    /// Largest block.
+    pub block: usize,
+}
+
+const MIB: usize = 1 << 20;
+
+/// All levels.
+pub const LEVELS: [Level; 4] = [
+    Level { number: 1, pipeline: Pipeline::Lz(Effort { hash_bits: 16, depth: 1, lazy: false }), block: 4 * MIB },
+    Level { number: 2, pipeline: Pipeline::Lz(Effort { hash_bits: 18, depth: 24, lazy: true }), block: 16 * MIB },
+    Level { number: 4, pipeline: Pipeline::Mix { table_bits: 27 }, block: 128 * MIB },
+    Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30 }, block: 128 * MIB },
+];
+
+impl Level {
+    /// The level of this number.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if there is none.
+    pub fn of(number: u8) -> Result<Self> {
+        let known = || LEVELS.map(|level| level.number.to_string()).join(", ");
+        LEVELS
+            .into_iter()
+            .find(|level| level.number == number)
+            .ok_or_else(|| Error::Level { level: number, known: known() })
+    }
+
+    /// Bytes of memory that packing one block of `length` bytes takes, more or less.
+    pub fn memory(&self, length: usize) -> u64 {
+        let length = length.min(self.block) as u64;
+        match self.pipeline {
+            Pipeline::Lz(effort) => {
+                2 * length + (4 << effort.hash_bits) + if effort.depth > 1 { 4 * length } else { 0 } + 6 * length
+            }
+            Pipeline::Mix { table_bits } => {
+                3 * length + (1 << crate::codec::table_bits(length as usize, table_bits)) + (32 << 20)
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Reversible changes that make data easier to predict.
+
+pub mod words;

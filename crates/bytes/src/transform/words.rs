@@ -1,0 +1,304 @@
+//! Text with its frequent words as codes and its capitals as marks.
+//!
+//! Words are runs of ASCII letters. A capital at the head of a word becomes a mark before the small letter, a word all in
+//! capitals another; in mixed case each capital begins a word of its own. Words that are frequent in this text are listed at the
+//! head and become codes of one to three bytes from 128 up, the first byte saying how many follow; everything else stays as it
+//! is, bytes from 128 up behind an escape (one for each well-formed UTF-8 character). Nothing but the text itself is the
+//! dictionary.
+//!
+//! ```text
+//! The BBC met McAdam   →   ⟨cap⟩the ⟨upper⟩bbc met ⟨cap⟩mc⟨cap⟩adam
+//! ```
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+const CAPITAL: u8 = 2;
+const UPPER: u8 = 3;
+/// A character of UTF-8 follows as it is.
+const CHARACTER: u8 = 4;
+/// A byte follows as it is.
+const BYTE: u8 = 5;
+
+/// First bytes that are a whole code, that begin one of two bytes, and of three.
+const TIERS: [usize; 3] = [88, 32, 8];
+const CAPACITY: [usize; 3] = [TIERS[0], TIERS[1] * 128, TIERS[2] * 128 * 128];
+
+/// Times that a word must occur to be listed.
+const LEAST: u32 = 7;
+/// Longest word that is listed.
+const LONGEST: usize = 32;
+
+/// FNV-1a, eight bytes at a time.
+#[derive(Default)]
+struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+        self.0 ^= self.0 >> 29;
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+type Words<V> = HashMap<Vec<u8>, V, BuildHasherDefault<WordHasher>>;
+
+/// A piece of text.
+enum Piece<'a> {
+    /// A word: the mark before it, and its letters as they stand.
+    Word(Option<u8>, &'a [u8]),
+    /// One byte that is no letter and below 128.
+    Plain(u8),
+    /// Bytes from 128 up: a character, or one byte.
+    High(&'a [u8]),
+}
+
+/// Cuts text into pieces.
+fn pieces<'a>(text: &'a [u8], mut emit: impl FnMut(Piece<'a>)) {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        if byte >= 128 {
+            let length = character(&text[at..]).unwrap_or(1);
+            emit(Piece::High(&text[at..at + length]));
+            at += length;
+        } else if !byte.is_ascii_alphabetic() {
+            emit(Piece::Plain(byte));
+            at += 1;
+        } else {
+            let run = |from: usize, is: fn(&u8) -> bool| from + text[from..].iter().take_while(|&b| is(b)).count();
+            let uppers = run(at, u8::is_ascii_uppercase);
+            let end = run(at, u8::is_ascii_alphabetic);
+            let (mark, end) = match uppers - at {
+                0 => (None, run(at, u8::is_ascii_lowercase)),
+                1 => (Some(CAPITAL), run(uppers, u8::is_ascii_lowercase)),
+                _ if uppers == end => (Some(UPPER), end),
+                _ => (Some(CAPITAL), at + 1),
+            };
+            emit(Piece::Word(mark, &text[at..end]));
+            at = end;
+        }
+    }
+}
+
+/// Bytes of the well-formed character of UTF-8 that begins here, if it is one beyond ASCII.
+fn character(bytes: &[u8]) -> Option<usize> {
+    let length = character_length(*bytes.first()?)?;
+    std::str::from_utf8(bytes.get(..length)?).is_ok().then_some(length)
+}
+
+fn character_length(lead: u8) -> Option<usize> {
+    match lead {
+        0xC2..=0xDF => Some(2),
+        0xE0..=0xEF => Some(3),
+        0xF0..=0xF4 => Some(4),
+        _ => None,
+    }
+}
+
+/// The words that are worth a code, in the order of their codes.
+fn choose(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut counts: Words<u32> = Words::default();
+    let mut small = Vec::new();
+    pieces(text, |piece| {
+        if let Piece::Word(_, letters) = piece
+            && (2..=LONGEST).contains(&letters.len())
+        {
+            small.clear();
+            small.extend(letters.iter().map(u8::to_ascii_lowercase));
+            match counts.get_mut(&small) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(small.clone(), 1)),
+            }
+        }
+    });
+    let mut words: Vec<(Vec<u8>, u32)> = counts.into_iter().filter(|(_, count)| *count >= LEAST).collect();
+    words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let mut chosen: Vec<Vec<u8>> = Vec::new();
+    let mut rest = words.into_iter();
+    for (tier, room) in CAPACITY.into_iter().enumerate() {
+        let mut part: Vec<Vec<u8>> =
+            rest.by_ref().map(|(word, _)| word).filter(|word| word.len() > tier).take(room).collect();
+        part.sort();
+        chosen.extend(part);
+    }
+    chosen
+}
+
+/// The code of the word of this rank.
+fn code(mut rank: usize) -> ([u8; 3], usize) {
+    if rank < CAPACITY[0] {
+        return ([128 + rank as u8, 0, 0], 1);
+    }
+    rank -= CAPACITY[0];
+    let low = |n: usize| 128 + (n % 128) as u8;
+    if rank < CAPACITY[1] {
+        return ([(128 + TIERS[0] + rank / 128) as u8, low(rank), 0], 2);
+    }
+    rank -= CAPACITY[1];
+    ([(128 + TIERS[0] + TIERS[1] + rank / (128 * 128)) as u8, low(rank / 128), low(rank)], 3)
+}
+
+/// The transformed text, the list of words at its head, and how many they are.
+pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
+    let words = choose(text);
+    let mut out = Vec::with_capacity(text.len() / 3 * 2);
+    let mut ranks: Words<usize> = Words::default();
+    for (rank, word) in words.into_iter().enumerate() {
+        out.extend_from_slice(&word);
+        out.push(b'\n');
+        ranks.insert(word, rank);
+    }
+    let mut small = Vec::new();
+    pieces(text, |piece| match piece {
+        Piece::Word(mark, letters) => {
+            out.extend(mark);
+            small.clear();
+            small.extend(letters.iter().map(u8::to_ascii_lowercase));
+            match ranks.get(&small) {
+                Some(&rank) => {
+                    let (bytes, length) = code(rank);
+                    out.extend_from_slice(&bytes[..length]);
+                }
+                None => out.extend_from_slice(&small),
+            }
+        }
+        Piece::Plain(byte @ CAPITAL..=BYTE) => out.extend([BYTE, byte]),
+        Piece::Plain(byte) => out.push(byte),
+        Piece::High(bytes) => {
+            out.push(if bytes.len() > 1 { CHARACTER } else { BYTE });
+            out.extend_from_slice(bytes);
+        }
+    });
+    (out, ranks.len())
+}
+
+/// The text again, `length` bytes of it; nothing if this is not what [`forward`] writes.
+pub fn backward(bytes: &[u8], words: usize, length: usize) -> Option<Vec<u8>> {
+    if words > CAPACITY.iter().sum() {
+        return None;
+    }
+    let mut list = Vec::with_capacity(words);
+    let mut rest = bytes;
+    for _ in 0..words {
+        let end = rest.iter().take(LONGEST + 1).position(|&byte| byte == b'\n')?;
+        list.push(&rest[..end]);
+        rest = &rest[end + 1..];
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(length);
+    let mut rest = rest.iter().copied();
+    let mut mark = None;
+    while let Some(byte) = rest.next() {
+        let from = out.len();
+        match byte {
+            CAPITAL | UPPER if mark.is_none() => {
+                mark = Some(byte);
+                continue;
+            }
+            CAPITAL | UPPER => return None,
+            CHARACTER => {
+                let lead = rest.next()?;
+                out.push(lead);
+                for _ in 1..character_length(lead)? {
+                    out.push(rest.next()?);
+                }
+            }
+            BYTE => out.push(rest.next()?),
+            128.. => {
+                let rank = rank(byte, &mut rest)?;
+                out.extend_from_slice(list.get(rank)?);
+            }
+            _ => out.push(byte),
+        }
+        match mark {
+            Some(UPPER) if byte.is_ascii_alphabetic() => out[from..].make_ascii_uppercase(),
+            Some(UPPER) if byte >= 128 => {
+                out[from..].make_ascii_uppercase();
+                mark = None;
+            }
+            Some(_) if byte.is_ascii_alphabetic() || byte >= 128 => {
+                if let Some(first) = out.get_mut(from) {
+                    first.make_ascii_uppercase();
+                }
+                mark = None;
+            }
+            _ => mark = None,
+        }
+        if out.len() > length {
+            return None;
+        }
+    }
+    (out.len() == length).then_some(out)
+}
+
+/// The rank that a code stands for.
+fn rank(first: u8, rest: &mut impl Iterator<Item = u8>) -> Option<usize> {
+    let mut low = || rest.next()?.checked_sub(128).map(usize::from);
+    let first = usize::from(first) - 128;
+    if first < TIERS[0] {
+        return Some(first);
+    }
+    if first < TIERS[0] + TIERS[1] {
+        return Some(CAPACITY[0] + (first - TIERS[0]) * 128 + low()?);
+    }
+    let high = first - TIERS[0] - TIERS[1];
+    Some(CAPACITY[0] + CAPACITY[1] + (high * 128 + low()?) * 128 + low()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(text: &[u8]) {
+        let (bytes, words) = forward(text);
+        assert_eq!(backward(&bytes, words, text.len()).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn text_comes_back() {
+        round_trip(b"");
+        round_trip("The BBC met McAdam at MHz; iPhone ABCdef \u{2}\u{3}\u{4}\u{5} Größe 日本語 \u{1F600}".as_bytes());
+        round_trip(b"\xFF\xC3 \xE0\x80\x80 A aB AB Ab");
+        round_trip("Alpha beta ALPHA Beta alpha ".repeat(50).as_bytes());
+    }
+
+    #[test]
+    fn frequent_words_become_codes() {
+        let text = "Whenever whenever WHENEVER ".repeat(100);
+        let (bytes, words) = forward(text.as_bytes());
+        assert_eq!(words, 1);
+        assert!(bytes.len() < text.len() / 3);
+    }
+
+    #[test]
+    fn codes_and_ranks_are_one_to_one() {
+        for wanted in [0, 87, 88, 4183, 4184, 4184 + 131_071] {
+            let (bytes, length) = code(wanted);
+            let mut rest = bytes[1..length].iter().copied();
+            assert_eq!(rank(bytes[0], &mut rest), Some(wanted));
+            assert_eq!(rest.next(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_comes_back(pieces in prop::collection::vec(
+            prop_oneof!["[a-zA-Z]{1,5}", "\\PC", "[ \n.]", "\u{1}|\u{2}|\u{3}|\u{4}|\u{5}|\u{6}"], 0..200), noise in any::<Vec<u8>>()) {
+            let text = pieces.concat().repeat(5);
+            round_trip(text.as_bytes());
+            round_trip(&noise);
+        }
+
+        #[test]
+        fn any_bytes_are_taken(bytes in any::<Vec<u8>>(), words in 0usize..4, length in 0usize..300) {
+            let _ = backward(&bytes, words, length);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Bit histories: what followed in a context, in one byte.
+//!
+//! A state stands for the bits seen: exactly for the first four, afterwards as `(n₀, n₁, last bit)` with the counts
+//! bounded. The rule that makes the states and their successors:
+//!
+//! - the bit that came raises its count by one, up to a bound that falls with the other count (a context that saw both
+//!   bits says less with more of one of them);
+//! - a bit that contradicts more than three of the other kind lowers that count to `3 + ⌊log₂(n − 2)⌋` at most: what is recent
+//!   weighs more than what is old.
+//!
+//! States are numbered by how much they have seen, so that a larger number is worth more when something must give way;
+//! 0 is the empty history. What a state means as a probability is learnt (see [`counter`](crate::counter)).
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// Histories told apart bit by bit.
+const EXACT: usize = 4;
+/// Largest count of one bit where the other came 0, 1, 2, … times.
+const BOUNDS: [u8; 6] = [40, 24, 12, 8, 6, 5];
+
+/// Successors of each state, and the counts it stands for.
+pub struct Histories {
+    /// Two more than there are: vector loads read four bytes an entry.
+    pub(crate) next: [[u8; 2]; 258],
+    counts: [[u8; 2]; 256],
+    states: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct History {
+    /// Zeros and ones, discounted.
+    counts: [u8; 2],
+    /// The last bits, a leading one before them: all of them up to [`EXACT`], then one.
+    last: u8,
+}
+
+impl History {
+    const EMPTY: Self = Self { counts: [0, 0], last: 1 };
+
+    fn length(self) -> usize {
+        7 - self.last.leading_zeros() as usize
+    }
+
+    fn is_exact(self) -> bool {
+        self.length() == usize::from(self.counts[0]) + usize::from(self.counts[1])
+    }
+
+    fn then(self, bit: usize) -> Self {
+        let mut counts = self.counts;
+        counts[bit] += 1;
+        if self.is_exact() && self.length() < EXACT {
+            return Self { counts, last: self.last << 1 | bit as u8 };
+        }
+        let other = &mut counts[1 - bit];
+        if *other > 3 {
+            *other = (*other).min(3 + (*other - 2).ilog2() as u8);
+        }
+        let (low, high) = if counts[0] < counts[1] { (0, 1) } else { (1, 0) };
+        counts[low] = counts[low].min(BOUNDS.len() as u8 - 1);
+        counts[high] = counts[high].min(BOUNDS[usize::from(counts[low])]);
+        Self { counts, last: 2 | bit as u8 }
+    }
+
+    fn weight(self) -> u32 {
+        u32::from(self.counts[0]) + u32::from(self.counts[1])
+    }
+}
+
+static TABLE: LazyLock<Box<Histories>> = LazyLock::new(|| Box::new(Histories::new()));
+
+impl Histories {
+    /// The table, made at the first call.
+    pub fn get() -> &'static Self {
+        &TABLE
+    }
+
+    fn new() -> Self {
+        let mut found = vec![History::EMPTY];
+        let mut known = BTreeMap::from([(History::EMPTY, 0usize)]);
+        let mut at = 0;
+        while at < found.len() {
+            for bit in 0..2 {
+                let next = found[at].then(bit);
+                known.entry(next).or_insert_with(|| {
+                    found.push(next);
+                    found.len() - 1
+                });
+            }
+            at += 1;
+        }
+        found.sort_by_key(|history| (history.weight(), *history));
+        let number: BTreeMap<History, u8> = found.iter().enumerate().map(|(n, &h)| (h, n.min(255) as u8)).collect();
+        let mut table = Self { next: [[0; 2]; 258], counts: [[0; 2]; 256], states: found.len() };
+        for (state, history) in found.iter().enumerate().take(256) {
+            table.next[state] = [0, 1].map(|bit| number.get(&history.then(bit)).copied().unwrap_or(0));
+            table.counts[state] = history.counts;
+        }
+        table
+    }
+
+    /// The state after a bit.
+    #[inline(always)]
+    pub fn next(&self, state: u8, bit: usize) -> u8 {
+        self.next[usize::from(state)][bit & 1]
+    }
+
+    /// Zeros and ones that a state stands for.
+    pub fn counts(&self, state: u8) -> [u8; 2] {
+        self.counts[usize::from(state)]
+    }
+
+    /// Number of states, at most 256.
+    pub fn states(&self) -> usize {
+        self.states
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_states_fit_into_a_byte_and_none_is_a_dead_end() {
+        let table = Histories::get();
+        assert!(table.states() <= 256 && table.states() > 150, "{}", table.states());
+        for state in 0..table.states() {
+            for bit in 0..2 {
+                let next = table.next(state as u8, bit);
+                assert!(next > 0 && usize::from(next) < table.states());
+                assert!(table.counts(next)[bit] > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn short_histories_are_exact_and_runs_are_counted() {
+        let table = Histories::get();
+        let after = |bits: &[usize]| bits.iter().fold(0, |state, &bit| table.next(state, bit));
+        assert_ne!(after(&[0, 1, 0, 0]), after(&[0, 0, 1, 0]));
+        assert_eq!(table.counts(after(&[1; 30])), [0, 30]);
+        assert_eq!(table.counts(after(&[1; 100])), [0, 40]);
+        let broken = table.counts(after(&[vec![1; 30], vec![0]].concat()));
+        assert!(broken[0] == 1 && broken[1] < 10, "{broken:?}");
+    }
+
+    #[test]
+    fn more_evidence_has_a_higher_number() {
+        let table = Histories::get();
+        let weights: Vec<u32> =
+            (0..table.states()).map(|s| table.counts(s as u8).iter().map(|&n| u32::from(n)).sum()).collect();
+        assert!(weights.is_sorted());
+    }
+}

@@ -1,0 +1,90 @@
+//! Gated logistic mixing: the log-odds of many predictions, weighted and summed, the weights chosen by a context.
+//!
+//! `p = squash(Σ wᵢ · stretch(pᵢ))`; after the bit, `wᵢ += rate · (bit − p) · stretch(pᵢ)`, the gradient of the bits spent
+//! (M. Mahoney, "Adaptive weighing of context models for lossless data compression", 2005). Weights are 16.16 fixed
+//! point; all arithmetic is on integers, so every [backend](crate::simd) gives the same bits.
+
+use crate::logistic::{Logistic, MAX_STRETCH};
+use crate::simd::Simd;
+
+/// One in the units of weights.
+pub const ONE: i32 = 1 << 16;
+
+/// Sets of weights for `X` inputs; a context chooses the set.
+#[derive(Clone, Debug)]
+pub struct Mixer<const X: usize> {
+    sets: Vec<[i32; X]>,
+    chosen: usize,
+    output: i32,
+    p: u16,
+}
+
+impl<const X: usize> Mixer<X> {
+    /// So many sets (at least one), all weights the same to begin with.
+    pub fn new(sets: usize, weight: i32) -> Self {
+        Self { sets: vec![[weight; X]; sets.max(1)], chosen: 0, output: 0, p: 32_768 }
+    }
+
+    /// Mixes the inputs with the weights of `set` (the last one where there are not so many): log-odds in units of 1/256.
+    #[inline(always)]
+    pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
+        self.chosen = set.min(self.sets.len() - 1);
+        // The dot product is in units of 2⁻⁸ · 2⁻¹² (weights 2⁻¹⁶, shifted by 4).
+        self.output = S::dot(&self.sets[self.chosen], inputs) >> 12;
+        self.p = logistic.squash(self.output);
+        self.output.clamp(-MAX_STRETCH, MAX_STRETCH)
+    }
+
+    /// The probability of the last mix in units of 2⁻¹⁶.
+    #[inline(always)]
+    pub fn p(&self) -> u16 {
+        self.p
+    }
+
+    /// Learns the bit that came after the last mix. `rate` is in units of 1/16 of what moves a weight by
+    /// `error · input` in 16.16.
+    #[inline(always)]
+    pub fn learn<S: Simd>(&mut self, inputs: &[i16; X], bit: u32, rate: i32) {
+        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 4;
+        let chosen = self.chosen.min(self.sets.len() - 1);
+        S::train(&mut self.sets[chosen], inputs, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Scalar;
+
+    #[test]
+    fn it_finds_the_input_that_knows() {
+        let logistic = Logistic::get();
+        let mut mixer = Mixer::<16>::new(2, ONE / 16);
+        let mut seed = 1u32;
+        let mut cost = 0.0;
+        for step in 0..4000 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let bit = seed >> 31;
+            let mut inputs: [i16; 16] = std::array::from_fn(|i| ((seed >> i) & 511) as i16 - 255);
+            inputs[5] = if bit == 1 { 600 } else { -600 };
+            mixer.mix::<Scalar>(&inputs, 1, logistic);
+            let p = f64::from(mixer.p()) / 65_536.0;
+            if step >= 3000 {
+                cost -= if bit == 1 { p } else { 1.0 - p }.log2();
+            }
+            mixer.learn::<Scalar>(&inputs, bit, 96);
+        }
+        assert!(cost < 60.0, "{cost} bits for 1000");
+    }
+
+    #[test]
+    fn a_set_beyond_the_last_is_the_last() {
+        let logistic = Logistic::get();
+        let mut mixer = Mixer::<16>::new(3, ONE);
+        let inputs = [16; 16];
+        assert_eq!(mixer.mix::<Scalar>(&inputs, 99, logistic), 256);
+        mixer.learn::<Scalar>(&inputs, 1, 16_000);
+        assert!(mixer.mix::<Scalar>(&inputs, 2, logistic) > 256);
+        assert_eq!(mixer.mix::<Scalar>(&inputs, 0, logistic), 256);
+    }
+}

@@ -1,0 +1,235 @@
+//! Vector forms of the loops of [`mixer`](crate::mixer) and [`bank`](crate::bank), chosen at run time; the scalar form is the specification.
+//!
+//! Work that wants them is a [`Task`]: [`dispatch`] runs it compiled for the instruction set, so that everything it calls with
+//! `#[inline(always)]` is, too. All arithmetic is on integers and wraps, so the order of sums does not matter.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::bank::{Bank, Held, LANES, Tables};
+
+/// An instruction set, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// Plain Rust, any machine.
+    Scalar,
+    /// x86-64 with AVX2.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Backend {
+    /// Whether this machine can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest of this machine.
+    pub fn best() -> Self {
+        [Self::Avx512, Self::Avx2].into_iter().find(|backend| backend.is_available()).unwrap_or(Self::Scalar)
+    }
+}
+
+/// The loops. `X`, the number of inputs, is a multiple of 16 up to 1,024.
+pub trait Simd: Copy {
+    /// `Σ (w · x) >> 4`, each product and the sum in wrapping 32 bits.
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32;
+    /// `w += (x · error + 2¹⁵) >> 16`, in wrapping 32 bits.
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32);
+    /// Inputs of a mixer from the histories of sixteen contexts, and the counters they came from.
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables);
+    /// The counters learn the bit, the histories move on.
+    fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables);
+    /// Rows become columns.
+    fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16];
+}
+
+/// The specification.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+impl Simd for Scalar {
+    #[inline(always)]
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
+        let products = weights.iter().zip(inputs).map(|(&w, &x)| w.wrapping_mul(i32::from(x)) >> 4);
+        products.fold(0, i32::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+        for (w, &x) in weights.iter_mut().zip(inputs) {
+            *w = w.wrapping_add(i32::from(x).wrapping_mul(error).wrapping_add(1 << 15) >> 16);
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        bank.predict(states, held, inputs, tables);
+    }
+
+    #[inline(always)]
+    fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
+        bank.learn(states, held, bit, limit, tables);
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    }
+}
+
+/// Work to be compiled for an instruction set; its `run` should be `#[inline(always)]`.
+pub trait Task {
+    /// What it gives.
+    type Output;
+    /// Does it.
+    fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Runs a task on a backend, or on [`Scalar`] where this machine lacks it.
+pub fn dispatch<T: Task>(backend: Backend, task: T) -> T::Output {
+    #[cfg(target_arch = "x86_64")]
+    if backend.is_available() {
+        match backend {
+            // SAFETY: the machine has the features, as just asked.
+            Backend::Avx512 => return unsafe { x86::with_avx512(task) },
+            // SAFETY: as above.
+            Backend::Avx2 => return unsafe { x86::with_avx2(task) },
+            Backend::Scalar => {}
+        }
+    }
+    let _ = backend;
+    task.run::<Scalar>()
+}
+
+/// Asks for the cache line of an element; nothing where it does not exist or the machine has no such instruction.
+#[inline(always)]
+pub fn prefetch<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        // SAFETY: the address is that of a reference; a prefetch has no effect on memory.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(element).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Both<'a, const X: usize>(&'a mut [i32; X], &'a [i16; X], i32);
+
+    impl<const X: usize> Task for Both<'_, X> {
+        type Output = i32;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> i32 {
+            let dot = S::dot(self.0, self.1);
+            S::train(self.0, self.1, self.2);
+            dot
+        }
+    }
+
+    fn agree<const X: usize>(weights: &[i32], inputs: &[i16], error: i32) {
+        let weights: [i32; X] = std::array::from_fn(|i| weights[i]);
+        let inputs: [i16; X] = std::array::from_fn(|i| inputs[i]);
+        let mut expected = weights;
+        let dot = dispatch(Backend::Scalar, Both(&mut expected, &inputs, error));
+        for backend in [Backend::Avx2, Backend::Avx512] {
+            let mut found = weights;
+            assert_eq!(dispatch(backend, Both(&mut found, &inputs, error)), dot, "{backend:?}");
+            assert_eq!(found, expected, "{backend:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_gives_the_scalar_bits(
+            weights in prop::collection::vec(any::<i32>(), 64),
+            inputs in prop::collection::vec(any::<i16>(), 64),
+            error in any::<i32>(),
+        ) {
+            agree::<16>(&weights, &inputs, error);
+            agree::<32>(&weights, &inputs, error);
+            agree::<48>(&weights, &inputs, error);
+            agree::<64>(&weights, &inputs, error);
+        }
+    }
+
+    struct Learn<'a>(&'a mut Bank, &'a [(u8, bool)]);
+
+    impl Task for Learn<'_> {
+        type Output = Vec<i16>;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Vec<i16> {
+            let (tables, mut all) = (Tables::get(), Vec::new());
+            let mut states = [0; LANES];
+            for (step, &(state, bit)) in self.1.iter().enumerate() {
+                states[step % LANES] = state;
+                let (mut held, mut inputs) = ([Default::default(); LANES], [0; 2 * LANES]);
+                S::predict(self.0, &states, &mut held, &mut inputs, tables);
+                S::learn(self.0, &mut states, &held, u32::from(bit), 255, tables);
+                all.extend(inputs);
+                all.extend(states.map(i16::from));
+            }
+            all
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn banks_learn_the_same_on_every_backend(steps in prop::collection::vec(any::<(u8, bool)>(), 0..400)) {
+            let mut expected = Bank::default();
+            let inputs = dispatch(Backend::Scalar, Learn(&mut expected, &steps));
+            for backend in [Backend::Avx2, Backend::Avx512] {
+                let mut found = Bank::default();
+                prop_assert_eq!(dispatch(backend, Learn(&mut found, &steps)), inputs.clone());
+                prop_assert!(found.counters == expected.counters);
+            }
+        }
+
+        #[test]
+        fn transposing_is_the_same_on_every_backend(bytes in prop::collection::vec(any::<u8>(), 256)) {
+            struct Turn([[u8; 16]; 16]);
+            impl Task for Turn {
+                type Output = [[u8; 16]; 16];
+                #[inline(always)]
+                fn run<S: Simd>(self) -> Self::Output {
+                    S::transpose(&self.0)
+                }
+            }
+            let rows = || std::array::from_fn(|i| std::array::from_fn(|j| bytes[16 * i + j]));
+            let expected = dispatch(Backend::Scalar, Turn(rows()));
+            prop_assert_eq!(expected[3][5], bytes[5 * 16 + 3]);
+            for backend in [Backend::Avx2, Backend::Avx512] {
+                prop_assert_eq!(dispatch(backend, Turn(rows())), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn prefetching_nowhere_is_nothing() {
+        prefetch::<u64>(&[], 3);
+        prefetch(&[1, 2], 1);
+    }
+}

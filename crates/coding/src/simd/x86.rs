@@ -1,0 +1,254 @@
+//! AVX2 and AVX-512 forms.
+
+use super::{Simd, Task};
+use crate::bank::{Bank, Held, LANES, Tables};
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+struct Avx2;
+
+#[derive(Clone, Copy)]
+struct Avx512;
+
+/// # Safety
+/// The machine must have AVX2 and BMI2.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) unsafe fn with_avx2<T: Task>(task: T) -> T::Output {
+    task.run::<Avx2>()
+}
+
+/// # Safety
+/// The machine must have AVX-512 F, BW, DQ and VL, AVX2 and BMI2.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) unsafe fn with_avx512<T: Task>(task: T) -> T::Output {
+    task.run::<Avx512>()
+}
+
+impl Simd for Avx2 {
+    #[inline(always)]
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: Avx2 exists inside `with_avx2` only; loads stay inside the arrays, whose length is a multiple of 16.
+        unsafe {
+            let mut sum = _mm256_setzero_si256();
+            for at in (0..X).step_by(8) {
+                let w = _mm256_loadu_si256(weights.as_ptr().add(at).cast::<__m256i>());
+                let x = _mm256_cvtepi16_epi32(_mm_loadu_si128(inputs.as_ptr().add(at).cast()));
+                sum = _mm256_add_epi32(sum, _mm256_srai_epi32::<4>(_mm256_mullo_epi32(w, x)));
+            }
+            let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let pair = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
+            _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+        }
+    }
+
+    #[inline(always)]
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: as in `dot`; stores go where loads came from.
+        unsafe {
+            let error = _mm256_set1_epi32(error);
+            let half = _mm256_set1_epi32(1 << 15);
+            for at in (0..X).step_by(8) {
+                let place = weights.as_mut_ptr().add(at).cast::<__m256i>();
+                let x = _mm256_cvtepi16_epi32(_mm_loadu_si128(inputs.as_ptr().add(at).cast()));
+                let step = _mm256_srai_epi32::<16>(_mm256_add_epi32(_mm256_mullo_epi32(x, error), half));
+                _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), step));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        // SAFETY: Avx2 exists inside `with_avx2` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
+        // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
+        unsafe {
+            let counters = bank.counters.as_ptr().cast::<i32>();
+            let stretches = tables.logistic.stretch.as_ptr().cast::<i32>();
+            for half in 0..2 {
+                let index = lanes8(states, half);
+                let counter = _mm256_i32gather_epi32::<4>(counters, index);
+                _mm256_storeu_si256(held.as_mut_ptr().add(8 * half).cast(), counter);
+                let stretched = _mm256_i32gather_epi32::<2>(stretches, _mm256_srli_epi32::<20>(counter));
+                let centred = _mm256_sub_epi32(_mm256_srli_epi32::<16>(counter), _mm256_set1_epi32(32_768));
+                let second = _mm256_slli_epi32::<16>(_mm256_srai_epi32::<5>(centred));
+                let first = _mm256_and_si256(stretched, _mm256_set1_epi32(0xFFFF));
+                _mm256_storeu_si256(inputs.as_mut_ptr().add(16 * half).cast(), _mm256_or_si256(first, second));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
+        // SAFETY: Avx2 exists inside `with_avx2` only. Indices: experience is below 1,024, the number of reciprocals; a state is
+        // below 256, and the table of successors has two entries more for loads of four bytes.
+        unsafe {
+            let reciprocals = tables.rates.0.as_ptr();
+            let successors = tables.histories.next.as_ptr().cast::<i32>();
+            let mut learnt = [0u32; LANES];
+            let mut moved = [0u32; LANES];
+            for half in 0..2 {
+                let counter = _mm256_loadu_si256(held.as_ptr().add(8 * half).cast());
+                let most = _mm256_set1_epi32(limit.min(1022) as i32);
+                let n = _mm256_min_epi32(_mm256_and_si256(counter, _mm256_set1_epi32(1023)), most);
+                let rate = _mm256_i32gather_epi32::<4>(reciprocals, n);
+                let p = _mm256_srli_epi32::<10>(counter);
+                let target = _mm256_set1_epi32(if bit != 0 { (1 << 22) - 1 } else { 0 });
+                let error = _mm256_srai_epi32::<6>(_mm256_sub_epi32(target, p));
+                let p = _mm256_add_epi32(p, _mm256_srai_epi32::<8>(_mm256_mullo_epi32(error, rate)));
+                // Where n < limit the comparison is −1.
+                let n = _mm256_sub_epi32(n, _mm256_cmpgt_epi32(most, n));
+                let result = _mm256_or_si256(_mm256_slli_epi32::<10>(p), n);
+                _mm256_storeu_si256(learnt.as_mut_ptr().add(8 * half).cast(), result);
+                let bytes = _mm_loadl_epi64(states.as_ptr().add(8 * half).cast());
+                let next = _mm256_i32gather_epi32::<2>(successors, _mm256_cvtepu8_epi32(bytes));
+                let next = _mm256_srl_epi32(next, _mm_cvtsi32_si128(if bit != 0 { 8 } else { 0 }));
+                _mm256_storeu_si256(moved.as_mut_ptr().add(8 * half).cast(), next);
+            }
+            for lane in 0..LANES {
+                let place = lane * 256 + usize::from(states[lane]);
+                bank.counters.as_mut_ptr().cast::<u32>().add(place).write(learnt[lane]);
+                states[lane] = moved[lane] as u8;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
+        // SAFETY: SSE2 is part of x86-64; rows and result are 16 times 16 bytes.
+        unsafe { transpose(rows) }
+    }
+}
+
+impl Simd for Avx512 {
+    #[inline(always)]
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: Avx512 exists inside `with_avx512` only; loads stay inside the arrays, whose length is a multiple of 16.
+        unsafe {
+            let mut sum = _mm512_setzero_si512();
+            for at in (0..X).step_by(16) {
+                let w = _mm512_loadu_si512(weights.as_ptr().add(at).cast::<__m512i>());
+                let x = _mm512_cvtepi16_epi32(_mm256_loadu_si256(inputs.as_ptr().add(at).cast()));
+                sum = _mm512_add_epi32(sum, _mm512_srai_epi32::<4>(_mm512_mullo_epi32(w, x)));
+            }
+            _mm512_reduce_add_epi32(sum)
+        }
+    }
+
+    #[inline(always)]
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: as in `dot`; stores go where loads came from.
+        unsafe {
+            let error = _mm512_set1_epi32(error);
+            let half = _mm512_set1_epi32(1 << 15);
+            for at in (0..X).step_by(16) {
+                let place = weights.as_mut_ptr().add(at).cast::<__m512i>();
+                let x = _mm512_cvtepi16_epi32(_mm256_loadu_si256(inputs.as_ptr().add(at).cast()));
+                let step = _mm512_srai_epi32::<16>(_mm512_add_epi32(_mm512_mullo_epi32(x, error), half));
+                _mm512_storeu_si512(place, _mm512_add_epi32(_mm512_loadu_si512(place), step));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        // SAFETY: Avx512 exists inside `with_avx512` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
+        // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
+        unsafe {
+            let counter = _mm512_i32gather_epi32::<4>(lanes16(states), bank.counters.as_ptr().cast());
+            _mm512_storeu_si512(held.as_mut_ptr().cast(), counter);
+            let stretches = tables.logistic.stretch.as_ptr().cast();
+            let stretched = _mm512_i32gather_epi32::<2>(_mm512_srli_epi32::<20>(counter), stretches);
+            let centred = _mm512_sub_epi32(_mm512_srli_epi32::<16>(counter), _mm512_set1_epi32(32_768));
+            let second = _mm512_slli_epi32::<16>(_mm512_srai_epi32::<5>(centred));
+            let first = _mm512_and_si512(stretched, _mm512_set1_epi32(0xFFFF));
+            _mm512_storeu_si512(inputs.as_mut_ptr().cast(), _mm512_or_si512(first, second));
+        }
+    }
+
+    #[inline(always)]
+    fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
+        // SAFETY: Avx512 exists inside `with_avx512` only. Indices: experience is below 1,024, the number of reciprocals; a state
+        // is below 256, and the table of successors has two entries more; counters as in `predict`, all sixteen different.
+        unsafe {
+            let counter = _mm512_loadu_si512(held.as_ptr().cast());
+            let most = _mm512_set1_epi32(limit.min(1022) as i32);
+            let n = _mm512_min_epi32(_mm512_and_si512(counter, _mm512_set1_epi32(1023)), most);
+            let rate = _mm512_i32gather_epi32::<4>(n, tables.rates.0.as_ptr());
+            let p = _mm512_srli_epi32::<10>(counter);
+            let target = _mm512_set1_epi32(if bit != 0 { (1 << 22) - 1 } else { 0 });
+            let error = _mm512_srai_epi32::<6>(_mm512_sub_epi32(target, p));
+            let p = _mm512_add_epi32(p, _mm512_srai_epi32::<8>(_mm512_mullo_epi32(error, rate)));
+            let n = _mm512_mask_add_epi32(n, _mm512_cmplt_epi32_mask(n, most), n, _mm512_set1_epi32(1));
+            let result = _mm512_or_si512(_mm512_slli_epi32::<10>(p), n);
+            let index = lanes16(states);
+            _mm512_i32scatter_epi32::<4>(bank.counters.as_mut_ptr().cast(), index, result);
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(states.as_ptr().cast()));
+            let next = _mm512_i32gather_epi32::<2>(bytes, tables.histories.next.as_ptr().cast());
+            let next = _mm512_srl_epi32(next, _mm_cvtsi32_si128(if bit != 0 { 8 } else { 0 }));
+            let low = _mm512_and_si512(next, _mm512_set1_epi32(255));
+            _mm_storeu_si128(states.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
+        // SAFETY: SSE2 is part of x86-64; rows and result are 16 times 16 bytes.
+        unsafe { transpose(rows) }
+    }
+}
+
+/// Places of eight counters: `lane · 256 + state`.
+///
+/// # Safety
+/// The machine must have AVX2; `half` is 0 or 1.
+#[inline(always)]
+unsafe fn lanes8(states: &[u8; LANES], half: usize) -> __m256i {
+    // SAFETY: eight bytes from 0 or 8 are inside the sixteen.
+    unsafe {
+        let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(states.as_ptr().add(8 * half).cast()));
+        let ramp = _mm256_setr_epi32(0, 256, 512, 768, 1024, 1280, 1536, 1792);
+        _mm256_add_epi32(bytes, _mm256_add_epi32(ramp, _mm256_set1_epi32(2048 * half as i32)))
+    }
+}
+
+/// Places of sixteen counters: `lane · 256 + state`.
+///
+/// # Safety
+/// The machine must have AVX-512 F.
+#[inline(always)]
+unsafe fn lanes16(states: &[u8; LANES]) -> __m512i {
+    // SAFETY: sixteen bytes are there.
+    unsafe {
+        let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(states.as_ptr().cast()));
+        let ramp =
+            _mm512_setr_epi32(0, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840);
+        _mm512_add_epi32(bytes, ramp)
+    }
+}
+
+/// Four rounds of interleaving rows `i` and `i + 8`.
+///
+/// # Safety
+/// SSE2, which x86-64 has.
+#[inline(always)]
+unsafe fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
+    // SAFETY: every row is 16 bytes.
+    unsafe {
+        let mut r: [__m128i; 16] = std::array::from_fn(|i| _mm_loadu_si128(rows[i].as_ptr().cast()));
+        for _ in 0..4 {
+            let old = r;
+            for i in 0..8 {
+                r[2 * i] = _mm_unpacklo_epi8(old[i], old[i + 8]);
+                r[2 * i + 1] = _mm_unpackhi_epi8(old[i], old[i + 8]);
+            }
+        }
+        let mut out = [[0; 16]; 16];
+        for (row, column) in out.iter_mut().zip(r) {
+            _mm_storeu_si128(row.as_mut_ptr().cast(), column);
+        }
+        out
+    }
+}
