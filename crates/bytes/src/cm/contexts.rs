@@ -1,5 +1,7 @@
 //! Which contexts a byte is predicted in.
 
+use crate::transform::words::code_length;
+
 /// What contexts are made of: the bytes before, and what they say of words and lines.
 #[derive(Clone, Default)]
 pub struct Recent {
@@ -21,10 +23,14 @@ pub struct Recent {
     pub above: u32,
     /// The latest bracket that stands open.
     pub bracket: u32,
+    /// Bytes of a word's code that are still to come.
+    pub code: u8,
+    /// Whether the last byte ended a code.
+    pub coded: bool,
 }
 
 /// Classes of bytes for the history of kinds.
-fn kind(byte: u8) -> u64 {
+const fn kind(byte: u8) -> u8 {
     match byte {
         b'a'..=b'z' => 1,
         b'A'..=b'Z' => 2,
@@ -36,12 +42,22 @@ fn kind(byte: u8) -> u64 {
         b']' | b')' | b'}' | b'>' => 8,
         b'"' | b'\'' => 9,
         b'=' | b'|' | b'*' | b'#' | b'&' | b'/' | b'-' | b'_' => 10,
-        128..=191 => 11,
-        192.. => 12,
+        128..=215 => 11,
+        216.. => 12,
         0..=8 => 13,
         _ => 14,
     }
 }
+
+static KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = kind(byte as u8);
+        byte += 1;
+    }
+    kinds
+};
 
 impl Recent {
     /// Takes a byte; `at` is the position behind it.
@@ -49,12 +65,18 @@ impl Recent {
     pub fn push(&mut self, byte: u8, bytes: &[u8], at: usize) {
         self.c8 = self.c8 << 8 | self.c4 >> 24;
         self.c4 = self.c4 << 8 | u32::from(byte);
-        self.kinds = self.kinds << 4 | kind(byte);
-        if byte.is_ascii_alphabetic() || byte >= 128 {
-            self.words[0] = (self.words[0].wrapping_add(u32::from(byte)).wrapping_add(1)).wrapping_mul(0x3D4D_51CB);
-        } else if self.words[0] != 0 {
+        self.kinds = self.kinds << 4 | u64::from(KINDS[usize::from(byte)]);
+        let letter = byte.is_ascii_alphabetic();
+        // A code is a word by itself, with or without a space before and behind it.
+        let begins = self.code == 0 && (byte >= 128 || (letter && self.coded) || !letter);
+        if begins && self.words[0] != 0 {
             self.words = [0, self.words[0], self.words[1], self.words[2]];
         }
+        if self.code > 0 || byte >= 128 || letter {
+            self.words[0] = (self.words[0].wrapping_add(u32::from(byte)).wrapping_add(1)).wrapping_mul(0x3D4D_51CB);
+        }
+        self.code = if self.code > 0 { self.code - 1 } else { code_length(byte).saturating_sub(1) };
+        self.coded = byte >= 128 && self.code == 0;
         match byte {
             b'[' | b'(' | b'{' | b'<' => self.bracket = u32::from(byte),
             b']' | b')' | b'}' | b'>' | b'\n' => self.bracket = 0,
@@ -77,8 +99,9 @@ impl Recent {
 pub trait Contexts<const B: usize>: Copy {
     /// Hashes of the contexts of the next byte, one for each.
     fn hashes(recent: &Recent, expected: u32, out: &mut [[u64; 16]; B]);
-    /// Contexts (sets of weights) for each of the mixers, from the recent bytes: fixed during a byte.
-    fn sets(recent: &Recent) -> [usize; 2];
+    /// Sets of weights of the last mixer (below 256) and of the third (below 4,096), and the context of the first map (below 256):
+    /// fixed during a byte.
+    fn sets(recent: &Recent) -> [usize; 3];
 }
 
 /// Contexts of text whose words may have become codes.
@@ -110,12 +133,12 @@ impl Contexts<1> for Text {
             hash2((r.kinds & 0xFFFF_FFFF) as u32, c4 & 0xFF),
             hash2(expected | r.bracket << 8, c4 & 0xFF),
             hash2(r.words[1], c4 & 0xFF),
-            hash2(0, 0),
+            hash2(r.bracket, r.words[0]),
         ]];
     }
 
     #[inline(always)]
-    fn sets(r: &Recent) -> [usize; 2] {
-        [(r.c4 & 0xFF) as usize, (r.kinds & 0xFFF) as usize]
+    fn sets(r: &Recent) -> [usize; 3] {
+        [(r.kinds & 0xFF) as usize, (r.kinds & 0xFFF) as usize, (r.c4 & 0xFF) as usize]
     }
 }

@@ -74,21 +74,21 @@ struct Lane<const B: usize, const X: usize> {
     /// The bits of the byte so far behind a one.
     partial: u32,
     bits: u32,
-    sets: [usize; 2],
+    sets: [usize; 3],
     order: usize,
 }
 
 impl<const B: usize, const X: usize> Model<B, X> {
     fn new(settings: Settings) -> Self {
         const { assert!(X == 32 * B + MORE) };
-        let weight = ONE / 4;
+        let weight = ONE * 3 / 20;
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
             mixers: [Mixer::new(64 * 8, weight), Mixer::new(256, weight), Mixer::new(4096, weight)],
             last: Mixer::new(256, ONE / 3),
             apms: [Apm::new(1 << 16), Apm::new(1 << 13)],
             places: Places::new(settings.match_bits, 6),
-            rate: 14,
+            rate: 30,
         }
     }
 }
@@ -110,7 +110,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             x,
             partial: 1,
             bits: 0,
-            sets: [0; 2],
+            sets: [0; 3],
             order: 0,
         }
     }
@@ -187,22 +187,22 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         let mixed = model.last.mix::<S>(&y, self.sets[0], tables.logistic);
         let p = u32::from(model.last.p());
         let c0 = self.partial as usize;
-        let a = u32::from(model.apms[0].refine(mixed, self.sets[0] << 8 | c0));
+        let a = u32::from(model.apms[0].refine(mixed, self.sets[2] << 8 | c0));
         let h2 =
             ((self.recent.c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 19;
         let b = u32::from(model.apms[1].refine(mixed, h2 as usize));
-        let p = (2 * p + a + b + 2) >> 2;
+        let p = (p + 2 * a + b + 2) >> 2;
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         // Learning.
         for s in 0..3 {
             model.mixers[s].learn::<S>(&self.x, bit, model.rate);
         }
-        model.last.learn::<S>(&y, bit, 2);
-        model.apms[0].learn(bit, 7);
+        model.last.learn::<S>(&y, bit, 8);
+        model.apms[0].learn(bit, 6);
         model.apms[1].learn(bit, 6);
         self.matched.learn(&mut model.places, bit, tables.rates);
         for bank in 0..B {
-            S::learn(&mut model.banks[bank], &mut self.nodes[bank][node], &self.held[bank], bit, 255, tables);
+            S::learn(&mut model.banks[bank], &mut self.nodes[bank][node], &self.held[bank], bit, 1020, tables);
         }
         self.partial = self.partial << 1 | bit;
         self.bits += 1;
@@ -247,7 +247,7 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
         while !a.is_done() || !b.is_done() {
             steps += 1;
             if steps & 0xFFFF == 0 {
-                model.rate = (model.rate - 1).max(3);
+                model.rate = (model.rate - 1).max(6);
             }
             for second in [false, true] {
                 let byte_a = u32::from(bytes.get(a.at).copied().unwrap_or(0));

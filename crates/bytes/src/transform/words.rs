@@ -6,8 +6,11 @@
 //! is, bytes from 128 up behind an escape (one for each well-formed UTF-8 character). Nothing but the text itself is the
 //! dictionary.
 //!
+//! A single space between two words goes without saying where the second begins with a code or a mark, or the first was a code;
+//! words that touch have a mark of their own between them.
+//!
 //! ```text
-//! The BBC met McAdam   →   ⟨cap⟩the ⟨upper⟩bbc met ⟨cap⟩mc⟨cap⟩adam
+//! The BBC met McAdam   →   ⟨cap⟩the⟨upper⟩bbc met⟨cap⟩mc⟨join⟩⟨cap⟩adam
 //! ```
 
 use std::collections::HashMap;
@@ -19,6 +22,8 @@ const UPPER: u8 = 3;
 const CHARACTER: u8 = 4;
 /// A byte follows as it is.
 const BYTE: u8 = 5;
+/// No space between the words around this.
+const JOIN: u8 = 6;
 
 /// First bytes that are a whole code, that begin one of two bytes, and of three.
 const TIERS: [usize; 3] = [88, 32, 8];
@@ -145,6 +150,16 @@ fn code(mut rank: usize) -> ([u8; 3], usize) {
     ([(128 + TIERS[0] + TIERS[1] + rank / (128 * 128)) as u8, low(rank / 128), low(rank)], 3)
 }
 
+/// Bytes of the code that begins with this byte; 0 for none.
+pub const fn code_length(first: u8) -> u8 {
+    match first as usize {
+        0..128 => 0,
+        n if n < 128 + TIERS[0] => 1,
+        n if n < 128 + TIERS[0] + TIERS[1] => 2,
+        _ => 3,
+    }
+}
+
 /// The transformed text, the list of words at its head, and how many they are.
 pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
     let words = choose(text);
@@ -156,27 +171,64 @@ pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
         ranks.insert(word, rank);
     }
     let mut small = Vec::new();
-    pieces(text, |piece| match piece {
-        Piece::Word(mark, letters) => {
-            out.extend(mark);
-            small.clear();
-            small.extend(letters.iter().map(u8::to_ascii_lowercase));
-            match ranks.get(&small) {
-                Some(&rank) => {
-                    let (bytes, length) = code(rank);
-                    out.extend_from_slice(&bytes[..length]);
+    let mut before = Before::Other;
+    pieces(text, |piece| {
+        let space = matches!(piece, Piece::Plain(b' '));
+        if let (Before::Space(_), false) = (before, matches!(piece, Piece::Word(..))) {
+            out.push(b' ');
+        }
+        before = match piece {
+            Piece::Word(mark, letters) => {
+                small.clear();
+                small.extend(letters.iter().map(u8::to_ascii_lowercase));
+                let code = ranks.get(&small).map(|&rank| code(rank));
+                let plain = mark.is_none() && code.is_none();
+                match before {
+                    Before::Space(false) if plain => out.push(b' '),
+                    Before::Word(_) => out.push(JOIN),
+                    _ => {}
                 }
-                None => out.extend_from_slice(&small),
+                out.extend(mark);
+                match code {
+                    Some((bytes, length)) => out.extend_from_slice(&bytes[..length]),
+                    None => out.extend_from_slice(&small),
+                }
+                Before::Word(code.is_some())
             }
-        }
-        Piece::Plain(byte @ CAPITAL..=BYTE) => out.extend([BYTE, byte]),
-        Piece::Plain(byte) => out.push(byte),
-        Piece::High(bytes) => {
-            out.push(if bytes.len() > 1 { CHARACTER } else { BYTE });
-            out.extend_from_slice(bytes);
-        }
+            Piece::Plain(_) if space => match before {
+                Before::Word(code) => Before::Space(code),
+                _ => {
+                    out.push(b' ');
+                    Before::Other
+                }
+            },
+            Piece::Plain(byte) => {
+                if (CAPITAL..=JOIN).contains(&byte) {
+                    out.push(BYTE);
+                }
+                out.push(byte);
+                Before::Other
+            }
+            Piece::High(bytes) => {
+                out.push(if bytes.len() > 1 { CHARACTER } else { BYTE });
+                out.extend_from_slice(bytes);
+                Before::Other
+            }
+        };
     });
+    if let Before::Space(_) = before {
+        out.push(b' ');
+    }
     (out, ranks.len())
+}
+
+/// What came before a piece, and whether the word was a code.
+#[derive(Clone, Copy)]
+enum Before {
+    Word(bool),
+    /// A word and a space that is not written yet.
+    Space(bool),
+    Other,
 }
 
 /// The text again, `length` bytes of it; nothing if this is not what [`forward`] writes.
@@ -193,43 +245,64 @@ pub fn backward(bytes: &[u8], words: usize, length: usize) -> Option<Vec<u8>> {
     }
     let mut out: Vec<u8> = Vec::with_capacity(length);
     let mut rest = rest.iter().copied();
-    let mut mark = None;
+    // A mark whose word has not begun; whether the word being spelt is all in capitals; whether what came last was of a word.
+    let (mut mark, mut upper, mut word) = (None, false, Before::Other);
     while let Some(byte) = rest.next() {
-        let from = out.len();
-        match byte {
-            CAPITAL | UPPER if mark.is_none() => {
-                mark = Some(byte);
-                continue;
+        let touches = mark.is_none() && matches!(word, Before::Word(_));
+        word = match byte {
+            CAPITAL | UPPER => {
+                if mark.replace(byte).is_some() {
+                    return None;
+                }
+                if touches {
+                    out.push(b' ');
+                }
+                Before::Other
             }
-            CAPITAL | UPPER => return None,
+            128.. => {
+                if touches {
+                    out.push(b' ');
+                }
+                let from = out.len();
+                let rank = rank(byte, &mut rest)?;
+                out.extend_from_slice(list.get(rank)?);
+                match mark.take() {
+                    Some(UPPER) => out[from..].make_ascii_uppercase(),
+                    Some(_) => out.get_mut(from)?.make_ascii_uppercase(),
+                    None => {}
+                }
+                Before::Word(true)
+            }
+            _ if byte.is_ascii_alphabetic() => {
+                if mark.is_some() || !matches!(word, Before::Word(false)) {
+                    upper = mark == Some(UPPER);
+                }
+                if touches && matches!(word, Before::Word(true)) {
+                    out.push(b' ');
+                }
+                let capital = mark.take().is_some() || upper;
+                out.push(if capital { byte.to_ascii_uppercase() } else { byte });
+                Before::Word(false)
+            }
+            _ if mark.is_some() => return None,
+            JOIN => Before::Other,
             CHARACTER => {
                 let lead = rest.next()?;
                 out.push(lead);
                 for _ in 1..character_length(lead)? {
                     out.push(rest.next()?);
                 }
+                Before::Other
             }
-            BYTE => out.push(rest.next()?),
-            128.. => {
-                let rank = rank(byte, &mut rest)?;
-                out.extend_from_slice(list.get(rank)?);
+            BYTE => {
+                out.push(rest.next()?);
+                Before::Other
             }
-            _ => out.push(byte),
-        }
-        match mark {
-            Some(UPPER) if byte.is_ascii_alphabetic() => out[from..].make_ascii_uppercase(),
-            Some(UPPER) if byte >= 128 => {
-                out[from..].make_ascii_uppercase();
-                mark = None;
+            _ => {
+                out.push(byte);
+                Before::Other
             }
-            Some(_) if byte.is_ascii_alphabetic() || byte >= 128 => {
-                if let Some(first) = out.get_mut(from) {
-                    first.make_ascii_uppercase();
-                }
-                mark = None;
-            }
-            _ => mark = None,
-        }
+        };
         if out.len() > length {
             return None;
         }
@@ -265,6 +338,7 @@ mod tests {
     fn text_comes_back() {
         round_trip(b"");
         round_trip("The BBC met McAdam at MHz; iPhone ABCdef \u{2}\u{3}\u{4}\u{5} Größe 日本語 \u{1F600}".as_bytes());
+        round_trip(b"A a AA a AAa aA a  a \x06 AB cd AB CD ab.CD ");
         round_trip(b"\xFF\xC3 \xE0\x80\x80 A aB AB Ab");
         round_trip("Alpha beta ALPHA Beta alpha ".repeat(50).as_bytes());
     }
