@@ -4,8 +4,8 @@
 //! |---|---|
 //! | 0 | the bytes themselves |
 //! | 1 | one byte that all of them are |
-//! | 2 | [`lz`](crate::lz) |
-//! | 3 | [`cm`](crate::cm): transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length after the transform, words, length of the first lane's stream (varints), the streams |
+//! | 2 | [`lz`] |
+//! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length after the transform, words, length of the first lane's stream (varints), the streams |
 
 use crate::cm::{self, Settings, Text};
 use crate::level::{Level, Pipeline};

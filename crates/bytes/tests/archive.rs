@@ -165,7 +165,11 @@ fn a_part_is_read_from_the_blocks_that_hold_it() {
     assert!(archive.blocks().len() > 8);
     for (from, to) in [(0, 5), (9_990, 10_010), (25_000, 61_000), (data.len() as u64 - 3, u64::MAX), (5, 5)] {
         let mut out = Vec::new();
-        archive.read(0, from..to, |part| Ok(out.extend_from_slice(part))).unwrap();
+        let mut take = |part: &[u8]| {
+            out.extend_from_slice(part);
+            Ok(())
+        };
+        archive.read(0, from..to, &mut take).unwrap();
         assert_eq!(out, &data[from as usize..to.min(data.len() as u64) as usize]);
     }
 }

@@ -34,7 +34,7 @@ pub fn run(args: UnpackArgs, global: &Global) -> Result<()> {
     drop(phase);
     if global.json {
         let damaged: Vec<Value> =
-            done.damaged.iter().map(|(path, error)| json!({"path": path, "error": error.to_string()})).collect();
+            done.damaged.iter().map(|(path, error)| json!({"path": path, "error": error})).collect();
         output::json(
             &json!({"archive": args.archive, "entries": done.entries, "bytes": done.bytes, "damaged": damaged}),
         )?;

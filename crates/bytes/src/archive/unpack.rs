@@ -30,7 +30,7 @@ pub struct Unpacked {
     /// Bytes of files.
     pub bytes: u64,
     /// What was damaged: those files are written with zeros in place of what is lost, under their name and `.damaged`.
-    pub damaged: Vec<(String, Error)>,
+    pub damaged: Vec<(String, String)>,
 }
 
 /// Unpacks entries (all, or those of these paths and what lies below them) into a directory, which is made.
@@ -113,7 +113,7 @@ fn make_parent(root: &Path, path: &str) -> Result<()> {
 struct Open {
     entry: Entry,
     file: AtomicFile,
-    damage: Option<Error>,
+    damage: Option<String>,
 }
 
 fn files<R: Read + Seek>(
@@ -138,9 +138,11 @@ fn files<R: Read + Seek>(
     };
     archive.read_blocks(&blocks, |block, bytes| {
         let content = &places[block].content;
-        let (bytes, mut damage) = match bytes {
+        let (bytes, damage) = match bytes {
             Ok(bytes) => (bytes, None),
-            Err(error) if options.keep_going => (vec![0; (content.end - content.start) as usize], Some(error)),
+            Err(error) if options.keep_going => {
+                (vec![0; (content.end - content.start) as usize], Some(error.to_string()))
+            }
             Err(error) => return Err(error),
         };
         while next < wanted.len() && spans[next].start < content.end {
@@ -154,10 +156,7 @@ fn files<R: Read + Seek>(
                 let to = (span.end.min(content.end).max(content.start) - content.start) as usize;
                 let part = bytes.get(from..to).unwrap_or(&[]);
                 if !part.is_empty() && file.damage.is_none() {
-                    file.damage = damage.take().map(|error| {
-                        damage = Some(Error::Index { reason: error.to_string() });
-                        error
-                    });
+                    file.damage.clone_from(&damage);
                 }
                 file.file.append(part)?;
                 done.bytes += part.len() as u64;

@@ -68,7 +68,7 @@ impl Recent {
         self.kinds = self.kinds << 4 | u64::from(KINDS[usize::from(byte)]);
         let letter = byte.is_ascii_alphabetic();
         // A code is a word by itself, with or without a space before and behind it.
-        let begins = self.code == 0 && (byte >= 128 || (letter && self.coded) || !letter);
+        let begins = self.code == 0 && (!letter || self.coded);
         if begins && self.words[0] != 0 {
             self.words = [0, self.words[0], self.words[1], self.words[2]];
         }

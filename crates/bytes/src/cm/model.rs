@@ -149,8 +149,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
     fn load<S: Simd>(&mut self, table: &mut View<'_>) {
         for bank in 0..B {
             let mut rows = [[0; 16]; 16];
-            for i in 0..16 {
-                (self.places[bank][i], rows[i]) = table.find(self.hashes[bank][i]);
+            for (i, row) in rows.iter_mut().enumerate() {
+                (self.places[bank][i], *row) = table.find(self.hashes[bank][i]);
             }
             self.nodes[bank] = S::transpose(&rows);
         }
@@ -161,8 +161,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
     fn store<S: Simd>(&mut self, table: &mut View<'_>) {
         for bank in 0..B {
             let rows = S::transpose(&self.nodes[bank]);
-            for i in 0..16 {
-                table.put(self.places[bank][i], &rows[i]);
+            for (&place, row) in self.places[bank].iter().zip(&rows) {
+                table.put(place, row);
             }
         }
     }
