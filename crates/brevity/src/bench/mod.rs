@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod beside;
 pub mod document;
 pub mod llama_quantize;
+pub mod matrices;
 pub mod peer;
 pub mod speed;
 pub mod weights;

@@ -1,7 +1,7 @@
 //! `brevity bench weights`: every method on every grid and budget, on one rate–loss plane.
 
 use super::llama_quantize::{Bench, Programs};
-use super::{beside, document};
+use super::{beside, document, matrices};
 use crate::cli::{BenchWeightsArgs, Global};
 use crate::compress::allocate::Allocator;
 use crate::compress::goal::{DEFAULT, Goal};
@@ -35,6 +35,11 @@ struct Measured {
 pub fn run(args: BenchWeightsArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
     let goals = goals(&args)?;
+    if let Some(checkpoint) = matrices::checkpoint(&args) {
+        let methods: Vec<_> = chains(&args)?.into_iter().filter(|chain| chain.folds.is_empty()).collect();
+        let methods: Vec<_> = methods.iter().map(|chain| chain.method).collect();
+        return matrices::run(&args, global, &checkpoint, &methods, &goals);
+    }
     let scratch = Scratch::new()?;
     let mut measured = Vec::new();
     for chain in chains(&args)? {

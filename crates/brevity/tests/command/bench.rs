@@ -55,3 +55,27 @@ fn beside_needs_the_peers_programs() {
     let nowhere = directory.path().join("nowhere");
     run(&["bench", "beside", arg(&model), "--peer", arg(&nowhere)]).refused(&["llama-quantize", "next:"]);
 }
+
+#[test]
+fn a_checkpoint_that_is_not_run_is_measured_by_its_matrices() {
+    let directory = temporary();
+    let model = directory.path().join("encoder");
+    Tiny::default().write(&model);
+    let path = model.join("config.json");
+    let config =
+        std::fs::read_to_string(&path).unwrap().replace("LlamaForCausalLM", "BertModel").replace("llama", "bert");
+    std::fs::write(&path, config).unwrap();
+    run(&["inspect", arg(&model)]).refused(&["BertModel"]);
+    let grids = ["bench", "weights", arg(&model), "--grids", "int4:64,int3:64,q8_0,q2_k", "--json"];
+    let all = run(&grids).json();
+    let rows = all["matrices"].as_array().unwrap();
+    let of = |grid: &str, key: &str| number(rows.iter().find(|row| row["grid"] == grid).unwrap(), key);
+    assert_eq!(rows.len(), 4);
+    assert!((of("q8_0", "bits_per_weight") - 8.5).abs() < 1e-9);
+    assert!(of("int4:64", "relative_error") < 0.3 * of("int3:64", "relative_error"));
+    // Nothing beats the bound on weights that are Gaussian or uniform, and these grids come within a bit of it.
+    for grid in ["q2_k", "int3:64", "int4:64"] {
+        assert!((0.0..1.2).contains(&of(grid, "bits_above_gaussian")), "{grid}: {all}");
+    }
+    run(&[&grids[..], &["--methods", "gptq"]].concat()).refused(&["--methods rtn"]);
+}
