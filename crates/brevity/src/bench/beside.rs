@@ -159,7 +159,7 @@ fn command(args: &BenchBesideArgs, name: &str, page: &Path) -> String {
     let evopress = if args.evopress { " --evopress" } else { "" };
     let page = page.file_name().map_or_else(|| "benchmarks.md".into(), |page| page.to_string_lossy());
     format!(
-        "brevity bench beside{model} --peer LLAMA{types} --chunks {} --calibration-windows {}{evopress} -o {page}",
-        args.chunks, args.calibration_windows
+        "brevity bench beside{model} --peer LLAMA{types} --window {} --chunks {} --calibration-windows {}{evopress} -o {page}",
+        args.window, args.chunks, args.calibration_windows
     )
 }
