@@ -5,11 +5,11 @@
 //! | 0 | the bytes themselves |
 //! | 1 | one byte that all of them are |
 //! | 2 | [`lz`] |
-//! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length after the transform, words, length of the first lane's stream (varints), the streams |
+//! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
 
-use crate::cm::{self, Settings, Text};
+use crate::cm::{self, Plain, Settings, Text};
 use crate::level::{Level, Pipeline};
-use crate::transform::words;
+use crate::transform::{calls, records, words};
 use crate::{lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
@@ -84,24 +84,51 @@ pub fn encode(bytes: &[u8], level: &Level) -> Vec<u8> {
     coded
 }
 
+/// What is done to bytes before they are mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transform {
+    None = 0,
+    Words = 1,
+    Calls = 2,
+}
+
+impl Transform {
+    fn choose(bytes: &[u8]) -> Self {
+        match () {
+            () if is_text(bytes) => Self::Words,
+            () if calls::is_code(bytes) => Self::Calls,
+            () => Self::None,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::None, Self::Words, Self::Calls].into_iter().find(|transform| *transform as u8 == byte)
+    }
+}
+
 fn mix(bytes: &[u8], most: u32) -> Vec<u8> {
-    let (transformed, count) = match is_text(bytes) {
-        true => words::forward(bytes),
-        false => (bytes.to_vec(), 0),
+    let transform = Transform::choose(bytes);
+    let (mut data, count) = match transform {
+        Transform::Words => words::forward(bytes),
+        _ => (bytes.to_vec(), 0),
     };
-    let transform = is_text(bytes);
-    let mut data = transformed;
+    if transform == Transform::Calls {
+        calls::forward(&mut data);
+    }
     let settings = Settings {
         table_bits: table_bits(data.len(), most),
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
         lanes: if bytes.len() >= TWO_LANES { 2 } else { 1 },
+        record: if transform == Transform::None { records::length(&data) } else { 0 },
     };
-    let streams = cm::encode::<Text, 1, 48>(&mut data, settings, backend());
-    let mut out =
-        vec![MIX, u8::from(transform), settings.table_bits as u8, settings.match_bits as u8, settings.lanes as u8];
-    varint::put(data.len() as u64, &mut out);
-    varint::put(count as u64, &mut out);
-    varint::put(streams[0].len() as u64, &mut out);
+    let streams = match transform {
+        Transform::Words => cm::encode::<Text, 1, 48>(&mut data, settings, backend()),
+        _ => cm::encode::<Plain, 1, 48>(&mut data, settings, backend()),
+    };
+    let mut out = vec![MIX, transform as u8, settings.table_bits as u8, settings.match_bits as u8, settings.lanes as u8];
+    for number in [settings.record, data.len(), count, streams[0].len()] {
+        varint::put(number as u64, &mut out);
+    }
     streams.iter().for_each(|stream| out.extend_from_slice(stream));
     out
 }
@@ -141,9 +168,14 @@ fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     let (&[transform, table_bits, match_bits, lanes], mut rest) =
         rest.split_first_chunk::<4>().ok_or(Failure::Malformed)?;
     let mut number = || varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed);
-    let (coded, count, first) = (number()?, number()?, number()?);
-    let sane = transform <= 1 && table_bits <= 36 && match_bits <= 28 && (1..=2).contains(&lanes);
-    if !sane || (transform == 0 && coded != length) || coded > length.saturating_mul(2).saturating_add(64) {
+    let (record, coded, count, first) = (number()?, number()?, number()?, number()?);
+    let transform = Transform::of(transform).ok_or(Failure::Malformed)?;
+    let sane = table_bits <= 36 && match_bits <= 28 && (1..=2).contains(&lanes) && record <= 1 << 16;
+    let fits = match transform {
+        Transform::Words => coded <= length.saturating_mul(2).saturating_add(64),
+        _ => coded == length,
+    };
+    if !sane || !fits {
         return Err(Failure::Malformed);
     }
     let needed = length as u64 + coded as u64 + (1u64 << table_bits) + (4u64 << match_bits);
@@ -151,14 +183,24 @@ fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
         return Err(Failure::Memory(needed));
     }
     let (a, b) = rest.split_at_checked(first).ok_or(Failure::Malformed)?;
-    let settings =
-        Settings { table_bits: u32::from(table_bits), match_bits: u32::from(match_bits), lanes: usize::from(lanes) };
+    let settings = Settings {
+        table_bits: u32::from(table_bits),
+        match_bits: u32::from(match_bits),
+        lanes: usize::from(lanes),
+        record,
+    };
     let mut out = vec![0; coded];
-    cm::decode::<Text, 1, 48>([a, b], &mut out, settings, backend());
     match transform {
-        0 => Ok(out),
-        _ => words::backward(&out, count, length).ok_or(Failure::Malformed),
+        Transform::Words => {
+            cm::decode::<Text, 1, 48>([a, b], &mut out, settings, backend());
+            return words::backward(&out, count, length).ok_or(Failure::Malformed);
+        }
+        _ => cm::decode::<Plain, 1, 48>([a, b], &mut out, settings, backend()),
     }
+    if transform == Transform::Calls {
+        calls::backward(&mut out);
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -213,7 +255,7 @@ mod tests {
     #[test]
     fn absurd_sizes_are_refused() {
         assert_eq!(decode(&[FILL, 0], 1 << 40, 1 << 30), Err(Failure::Memory(1 << 40)));
-        let huge = [MIX, 0, 36, 20, 1, 1, 0, 0];
+        let huge = [MIX, 0, 36, 20, 1, 0, 1, 0, 0];
         assert!(matches!(decode(&huge, 1, 1 << 30), Err(Failure::Memory(_))));
     }
 

@@ -21,6 +21,10 @@ pub struct Recent {
     pub lines: [usize; 2],
     /// The byte above.
     pub above: u32,
+    /// The length of a record (0: none), the position in it, the bytes at this place of the last two records and the one behind.
+    pub record: usize,
+    pub field: usize,
+    pub earlier: [u32; 3],
     /// The latest bracket that stands open.
     pub bracket: u32,
     /// Bytes of a word's code that are still to come.
@@ -62,7 +66,7 @@ static KINDS: [u8; 256] = {
 impl Recent {
     /// Takes a byte; `at` is the position behind it.
     #[inline(always)]
-    pub fn push(&mut self, byte: u8, bytes: &[u8], at: usize) {
+    pub fn push(&mut self, byte: u8, bytes: &[u8], start: usize, at: usize) {
         self.c8 = self.c8 << 8 | self.c4 >> 24;
         self.c4 = self.c4 << 8 | u32::from(byte);
         self.kinds = self.kinds << 4 | u64::from(KINDS[usize::from(byte)]);
@@ -92,6 +96,14 @@ impl Recent {
         }
         let above = self.lines[0] + self.column as usize;
         self.above = if above < self.lines[1] { bytes.get(above).map_or(0, |&b| u32::from(b)) } else { 0 };
+        if self.record > 0 {
+            self.field = if self.field + 1 == self.record { 0 } else { self.field + 1 };
+            let back = |distance: usize| {
+                let place = at.checked_sub(distance).filter(|&place| place >= start);
+                place.and_then(|place| bytes.get(place)).map_or(0, |&b| u32::from(b))
+            };
+            self.earlier = [back(self.record), back(2 * self.record), back(self.record - 1)];
+        }
     }
 }
 
@@ -99,9 +111,9 @@ impl Recent {
 pub trait Contexts<const B: usize>: Copy {
     /// Hashes of the contexts of the next byte, one for each.
     fn hashes(recent: &Recent, expected: u32, out: &mut [[u64; 16]; B]);
-    /// Sets of weights of the last mixer (below 256) and of the third (below 4,096), and the context of the first map (below 256):
-    /// fixed during a byte.
-    fn sets(recent: &Recent) -> [usize; 3];
+    /// Sets of weights of the last mixer (below 256) and of the third to fifth (below 4,096, 256 and 2,048), and the context of the
+    /// first map (below 16): fixed during a byte.
+    fn sets(recent: &Recent) -> [usize; 5];
 }
 
 /// Contexts of text whose words may have become codes.
@@ -138,7 +150,47 @@ impl Contexts<1> for Text {
     }
 
     #[inline(always)]
-    fn sets(r: &Recent) -> [usize; 3] {
-        [(r.kinds & 0xFF) as usize, (r.kinds & 0xFFF) as usize, (r.c4 & 0xFF) as usize]
+    fn sets(r: &Recent) -> [usize; 5] {
+        let word = usize::from(r.code) * 2 + usize::from(r.coded);
+        let state = word << 8 | (r.kinds & 0xF0) as usize | (r.bracket & 15) as usize;
+        [(r.kinds & 0xFF) as usize, (r.kinds & 0xFFF) as usize, (r.c4 & 0xFF) as usize, state, (r.kinds & 0xF) as usize]
+    }
+}
+
+/// Contexts of anything else.
+#[derive(Clone, Copy)]
+pub struct Plain;
+
+impl Contexts<1> for Plain {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+        let c4 = r.c4;
+        let [above, above2, beside] = r.earlier;
+        let field = r.field as u32;
+        *out = [[
+            hash2(0, c4 & 0xFF),
+            hash2(0, c4 & 0xFFFF),
+            hash2(0, c4 & 0xFF_FFFF),
+            hash2(0, c4),
+            hash2(r.c8 & 0xFFFF, c4),
+            hash2(r.words[0], c4 & 0xFF),
+            hash2(c4 & 0xFF00, 0x100),
+            hash2(c4 & 0xFF_FF00, 0x200),
+            hash2(c4 & 0xFF00_FF00, 0x300),
+            hash2(c4 & 0xF0F0_F0F0, r.c8 & 0xF0F0),
+            hash2(above << 8 | c4 & 0xFF, field),
+            hash2(above << 8 | above2, 0x1_0000),
+            hash2(field, 0x2_0000 | c4 & 0xFF),
+            hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
+            hash2(c4 & 0xFFFF_F8F8, 0x400),
+            hash2(expected, 0),
+        ]];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 5] {
+        let c1 = (r.c4 & 0xFF) as usize;
+        let field = if r.record > 0 { r.field & 0xFF } else { 0 };
+        [field, (r.earlier[0] >> 4 << 8) as usize | c1, c1, field << 3 | (r.c4 >> 13 & 7) as usize, c1 >> 4]
     }
 }

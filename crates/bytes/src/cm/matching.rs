@@ -2,6 +2,7 @@
 
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
+use brevity_coding::simd::prefetch;
 
 /// How long matches are told apart.
 const BUCKETS: usize = 24;
@@ -44,6 +45,8 @@ impl Places {
 #[derive(Clone, Default)]
 pub struct Match {
     pointer: usize,
+    /// Of the last context, in the table.
+    place: usize,
     length: u32,
     expected: u32,
     bucket: usize,
@@ -52,10 +55,28 @@ pub struct Match {
 }
 
 impl Match {
-    /// Moves on by the byte that came: `at` is the position behind it, in a lane that began at `start`. `known` says whether a
-    /// position was decoded already, and where the lane it belongs to began.
+    /// Moves on by the byte that came, `at` is the position behind it, and asks for the place where its context was seen.
     #[inline(always)]
-    pub fn advance(
+    pub fn advance(&mut self, places: &Places, bytes: &[u8], at: usize) {
+        if self.length > 0 && bytes.get(self.pointer) == bytes.get(at - 1) {
+            self.length = (self.length + 1).min(LONGEST);
+            self.pointer += 1;
+        } else {
+            self.length = 0;
+        }
+        self.place = places.hash(bytes, at).unwrap_or(0);
+        prefetch(&places.table, self.place);
+        self.expected = self.expected(bytes);
+    }
+
+    fn expected(&self, bytes: &[u8]) -> u32 {
+        u32::from(bytes.get(self.pointer).copied().unwrap_or(0)) | 256
+    }
+
+    /// Finds a match if there is none, in a lane that began at `start`. `known` says whether a position was decoded already, and
+    /// where the lane it belongs to began.
+    #[inline(always)]
+    pub fn look(
         &mut self,
         places: &mut Places,
         bytes: &[u8],
@@ -63,29 +84,23 @@ impl Match {
         at: usize,
         known: impl Fn(usize) -> Option<usize>,
     ) {
-        if self.length > 0 && bytes.get(self.pointer) == bytes.get(at - 1) {
-            self.length = (self.length + 1).min(LONGEST);
-            self.pointer += 1;
-        } else {
-            self.length = 0;
-        }
         if at < start + places.least {
             return;
         }
-        let Some(hash) = places.hash(bytes, at) else { return };
+        let Some(entry) = places.table.get_mut(self.place) else { return };
         if self.length == 0 {
-            self.pointer = places.table[hash] as usize;
+            self.pointer = *entry as usize;
             if let Some(lane) = known(self.pointer) {
                 let behind = bytes[lane..self.pointer].iter().rev();
                 let here = bytes[start..at].iter().rev();
                 self.length = behind.zip(here).take(400).take_while(|(a, b)| a == b).count() as u32;
             }
         }
-        places.table[hash] = at as u32;
+        *entry = at as u32;
         if self.length > 0 && known(self.pointer).is_none() {
             self.length = 0;
         }
-        self.expected = u32::from(bytes.get(self.pointer).copied().unwrap_or(0)) | 256;
+        self.expected = self.expected(bytes);
         self.bucket = match self.length {
             0..=15 => self.length as usize,
             16..=31 => 16 + (self.length as usize - 16) / 8,

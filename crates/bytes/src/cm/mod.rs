@@ -5,5 +5,5 @@ mod matching;
 mod model;
 mod slots;
 
-pub use contexts::{Contexts, Recent, Text};
+pub use contexts::{Contexts, Plain, Recent, Text};
 pub use model::{Settings, decode, encode};

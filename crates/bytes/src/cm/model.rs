@@ -24,6 +24,8 @@ pub struct Settings {
     pub match_bits: u32,
     /// Lanes: 1 or 2.
     pub lanes: usize,
+    /// Bytes of a record, 0 for none.
+    pub record: usize,
 }
 
 /// Where bits go to or come from.
@@ -49,10 +51,13 @@ impl Coder for Decoder<'_> {
 /// Inputs of the mixers that are not of contexts: two of the match, a constant, the rest 0.
 const MORE: usize = 16;
 
+/// Mixers of the first layer.
+const MIXERS: usize = 5;
+
 /// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers.
 struct Model<const B: usize, const X: usize> {
     banks: [Bank; B],
-    mixers: [Mixer<X>; 3],
+    mixers: [Mixer<X>; MIXERS],
     last: Mixer<16>,
     apms: [Apm; 2],
     places: Places,
@@ -74,7 +79,7 @@ struct Lane<const B: usize, const X: usize> {
     /// The bits of the byte so far behind a one.
     partial: u32,
     bits: u32,
-    sets: [usize; 3],
+    sets: [usize; 5],
     order: usize,
 }
 
@@ -84,9 +89,9 @@ impl<const B: usize, const X: usize> Model<B, X> {
         let weight = ONE * 3 / 20;
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
-            mixers: [Mixer::new(64 * 8, weight), Mixer::new(256, weight), Mixer::new(4096, weight)],
-            last: Mixer::new(256, ONE / 3),
-            apms: [Apm::new(1 << 16), Apm::new(1 << 13)],
+            mixers: [512, 256, 4096, 256, 2048].map(|sets| Mixer::new(sets, weight)),
+            last: Mixer::new(256, ONE / MIXERS as i32),
+            apms: [Apm::new(1 << 12), Apm::new(1 << 12)],
             places: Places::new(settings.match_bits, 6),
             rate: 30,
         }
@@ -94,14 +99,14 @@ impl<const B: usize, const X: usize> Model<B, X> {
 }
 
 impl<const B: usize, const X: usize> Lane<B, X> {
-    fn new(start: usize, end: usize) -> Self {
+    fn new(start: usize, end: usize, record: usize) -> Self {
         let mut x = [0; X];
         x[32 * B + 2] = 256;
         Self {
             at: start,
             start,
             end,
-            recent: Recent { lines: [start; 2], ..Recent::default() },
+            recent: Recent { lines: [start; 2], record, ..Recent::default() },
             matched: Match::default(),
             hashes: [[0; 16]; B],
             places: [[Place::default(); 16]; B],
@@ -110,7 +115,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             x,
             partial: 1,
             bits: 0,
-            sets: [0; 3],
+            sets: [0; 5],
             order: 0,
         }
     }
@@ -179,22 +184,28 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         self.x[32 * B] = matched[0];
         self.x[32 * B + 1] = matched[1];
         let confidence = self.matched.confidence();
-        let sets = [(confidence * 8 + self.order) * 8 + self.bits as usize, self.partial as usize, self.sets[1]];
+        let sets = [
+            (confidence * 8 + self.order) * 8 + self.bits as usize,
+            self.partial as usize,
+            self.sets[1],
+            self.sets[2],
+            self.sets[3],
+        ];
         let mut y = [0i16; 16];
-        for s in 0..3 {
+        for s in 0..MIXERS {
             y[s] = model.mixers[s].mix::<S>(&self.x, sets[s], tables.logistic) as i16;
         }
         let mixed = model.last.mix::<S>(&y, self.sets[0], tables.logistic);
         let p = u32::from(model.last.p());
         let c0 = self.partial as usize;
-        let a = u32::from(model.apms[0].refine(mixed, self.sets[2] << 8 | c0));
+        let a = u32::from(model.apms[0].refine(mixed, self.sets[4] << 8 | c0));
         let h2 =
-            ((self.recent.c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 19;
+            ((self.recent.c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 20;
         let b = u32::from(model.apms[1].refine(mixed, h2 as usize));
         let p = (p + 2 * a + b + 2) >> 2;
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         // Learning.
-        for s in 0..3 {
+        for s in 0..MIXERS {
             model.mixers[s].learn::<S>(&self.x, bit, model.rate);
         }
         model.last.learn::<S>(&y, bit, 8);
@@ -235,8 +246,8 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
         let mut table = slots.view();
         let mut model = Model::<B, X>::new(settings);
         let half = if settings.lanes == 2 { bytes.len().div_ceil(2) } else { bytes.len() };
-        let mut a = Lane::<B, X>::new(0, half);
-        let mut b = Lane::<B, X>::new(half, bytes.len());
+        let mut a = Lane::<B, X>::new(0, half, settings.record);
+        let mut b = Lane::<B, X>::new(half, bytes.len(), settings.record);
         a.next_byte::<C>(&table);
         b.next_byte::<C>(&table);
         b.load::<S>(&mut table);
@@ -253,6 +264,9 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
                 let byte_a = u32::from(bytes.get(a.at).copied().unwrap_or(0));
                 let byte_b = u32::from(bytes.get(b.at).copied().unwrap_or(0));
                 if !a.is_done() {
+                    if !second {
+                        begin_byte(&mut a, bytes, &mut model, b.at, half);
+                    }
                     a.load::<S>(&mut table);
                     a.bit::<S, K>(&mut model, tables, ka, byte_a);
                     a.bit::<S, K>(&mut model, tables, ka, byte_a);
@@ -263,14 +277,14 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
                     if second {
                         b.next_nibble::<S>(&mut table);
                     } else {
-                        end_byte::<S, C, B, X>(&mut b, bytes, &mut model, &mut table, a.at, half);
+                        end_byte::<S, C, B, X>(&mut b, bytes, &mut model, &mut table);
                     }
                 }
                 if !a.is_done() {
                     a.bit::<S, K>(&mut model, tables, ka, byte_a);
                     a.bit::<S, K>(&mut model, tables, ka, byte_a);
                     if second {
-                        end_byte::<S, C, B, X>(&mut a, bytes, &mut model, &mut table, b.at, half);
+                        end_byte::<S, C, B, X>(&mut a, bytes, &mut model, &mut table);
                     } else {
                         a.next_nibble::<S>(&mut table);
                     }
@@ -278,6 +292,9 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
                 if !b.is_done() {
                     let byte_b = u32::from(bytes.get(b.at).copied().unwrap_or(0));
                     if !first {
+                        if !second {
+                            begin_byte(&mut b, bytes, &mut model, a.at, half);
+                        }
                         b.load::<S>(&mut table);
                     }
                     b.bit::<S, K>(&mut model, tables, kb, byte_b);
@@ -289,15 +306,31 @@ impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, 
     }
 }
 
-/// The byte is complete: it is written, and the lane moves on. `other` is where the other lane is.
+/// The first bit of a byte is next: a match is looked for. `other` is where the other lane is.
+#[inline(always)]
+fn begin_byte<const B: usize, const X: usize>(
+    lane: &mut Lane<B, X>,
+    bytes: &[u8],
+    model: &mut Model<B, X>,
+    other: usize,
+    half: usize,
+) {
+    let frontier = if lane.start == 0 { [lane.at, other] } else { [other, lane.at] };
+    let known = |position: usize| match position {
+        0 => None,
+        p if p < half => (p < frontier[0]).then_some(0),
+        p => (p < frontier[1]).then_some(half),
+    };
+    lane.matched.look(&mut model.places, bytes, lane.start, lane.at, known);
+}
+
+/// The byte is complete: it is written, and the lane moves on.
 #[inline(always)]
 fn end_byte<S: Simd, C: Contexts<B>, const B: usize, const X: usize>(
     lane: &mut Lane<B, X>,
     bytes: &mut [u8],
     model: &mut Model<B, X>,
     table: &mut View<'_>,
-    other: usize,
-    half: usize,
 ) {
     lane.store::<S>(table);
     let byte = lane.partial as u8;
@@ -306,14 +339,8 @@ fn end_byte<S: Simd, C: Contexts<B>, const B: usize, const X: usize>(
     if lane.is_done() {
         return;
     }
-    let frontier = if lane.start == 0 { [lane.at, other] } else { [other, lane.at] };
-    let known = |position: usize| match position {
-        0 => None,
-        p if p < half => (p < frontier[0]).then_some(0),
-        p => (p < frontier[1]).then_some(half),
-    };
-    lane.recent.push(byte, bytes, lane.at);
-    lane.matched.advance(&mut model.places, bytes, lane.start, lane.at, known);
+    lane.recent.push(byte, bytes, lane.start, lane.at);
+    lane.matched.advance(&model.places, bytes, lane.at);
     lane.next_byte::<C>(table);
 }
 

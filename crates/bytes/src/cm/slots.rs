@@ -72,21 +72,15 @@ impl View<'_> {
         let index = (hash >> self.shift) as usize;
         let check = (hash as u8).max(1);
         let Some(line) = self.lines.get_mut(index) else { return (Place::default(), [0; 16]) };
-        let hits = u32::from(line[0][0] == check)
-            | u32::from(line[1][0] == check) << 1
-            | u32::from(line[2][0] == check) << 2
-            | u32::from(line[3][0] == check) << 3;
-        if hits != 0 {
-            let at = hits.trailing_zeros();
-            return (Place((index as u32) << 2 | at), line[(at & 3) as usize]);
-        }
-        // The number of a root's history, with the slot in the low bits: the least of four.
-        let weight = |at: usize| u32::from(line[at][1]) << 2 | at as u32;
-        let at = weight(0).min(weight(1)).min(weight(2).min(weight(3))) & 3;
-        let mut fresh = [0; 16];
-        fresh[0] = check;
-        line[at as usize] = fresh;
-        (Place((index as u32) << 2 | at), fresh)
+        let key = |at: usize| if line[at][0] == check { at as u32 } else { 4 | u32::from(line[at][1]) << 3 | at as u32 };
+        // The slot whose check fits comes before all others; of those, the one whose root's history has the least number. No
+        // branch: whether a context is known is what cannot be predicted.
+        let least = key(0).min(key(1)).min(key(2).min(key(3)));
+        let at = (least & 3) as usize;
+        let kept = u128::from_le_bytes(line[at]);
+        let slot = if least < 4 { kept } else { u128::from(check) }.to_le_bytes();
+        line[at] = slot;
+        (Place((index as u32) << 2 | at as u32), slot)
     }
 
     /// Writes a slot back to where it was found.

@@ -1,3 +1,5 @@
 //! Reversible changes that make data easier to predict.
 
+pub mod calls;
+pub mod records;
 pub mod words;
