@@ -16,7 +16,15 @@ fn main() {
         let dec = if std::env::var("D").is_ok() {
             let ok = codec::decode(&out, n, 1 << 34).unwrap() == data;
             format!("{ok} {:.2} MB/s", n as f64 / 1e6 / (cpu() - t))
-        } else { String::new() };
-        println!("{f}: {n} -> {} bpb {:.4} {:.2} MB/s {:?} {dec}", out.len(), out.len() as f64 * 8.0 / n as f64, n as f64 / 1e6 / e, &out[..8]);
+        } else {
+            String::new()
+        };
+        println!(
+            "{f}: {n} -> {} bpb {:.4} {:.2} MB/s {:?} {dec}",
+            out.len(),
+            out.len() as f64 * 8.0 / n as f64,
+            n as f64 / 1e6 / e,
+            &out[..8]
+        );
     }
 }

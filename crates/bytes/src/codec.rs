@@ -5,12 +5,13 @@
 //! | 0 | the bytes themselves |
 //! | 1 | one byte that all of them are |
 //! | 2 | [`lz`] |
-//! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
+//! | 4 | [`bwt`]: transform (a byte), length after it, words, four starts (varints), the coded ranks |
+//! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes, banks (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
 
 use crate::cm::{self, Plain, Settings, Text};
 use crate::level::{Level, Pipeline};
 use crate::transform::{calls, records, words};
-use crate::{lz, varint};
+use crate::{bwt, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
 
@@ -18,6 +19,7 @@ const STORED: u8 = 0;
 const FILL: u8 = 1;
 const LZ: u8 = 2;
 const MIX: u8 = 3;
+const SORT: u8 = 4;
 
 /// Blocks from this size take two lanes.
 const TWO_LANES: usize = 1 << 20;
@@ -74,7 +76,8 @@ pub fn encode(bytes: &[u8], level: &Level) -> Vec<u8> {
             out.extend(lz::encode(bytes, effort));
             out
         }
-        Pipeline::Mix { table_bits } => mix(bytes, table_bits),
+        Pipeline::Sort => sort(bytes),
+        Pipeline::Mix { table_bits, banks, lanes } => mix(bytes, table_bits, banks, lanes),
     };
     if coded.len() > bytes.len() {
         coded.clear();
@@ -101,31 +104,88 @@ impl Transform {
         }
     }
 
+    /// Whether so many bytes can stand for so many.
+    fn fits(self, coded: usize, length: usize) -> bool {
+        match self {
+            Self::Words => coded <= length.saturating_mul(2).saturating_add(64),
+            _ => coded == length,
+        }
+    }
+
     fn of(byte: u8) -> Option<Self> {
         [Self::None, Self::Words, Self::Calls].into_iter().find(|transform| *transform as u8 == byte)
     }
 }
 
-fn mix(bytes: &[u8], most: u32) -> Vec<u8> {
+fn sort(bytes: &[u8]) -> Vec<u8> {
     let transform = Transform::choose(bytes);
-    let (mut data, count) = match transform {
-        Transform::Words => words::forward(bytes),
-        _ => (bytes.to_vec(), 0),
-    };
-    if transform == Transform::Calls {
-        calls::forward(&mut data);
+    let (data, count) = transformed(bytes, transform);
+    let (sorted, starts) = bwt::forward(&data);
+    let mut out = vec![SORT, transform as u8];
+    varint::put(data.len() as u64, &mut out);
+    varint::put(count as u64, &mut out);
+    starts.iter().for_each(|&start| varint::put(start.into(), &mut out));
+    out.extend(bwt::ranks::encode(&sorted, backend()));
+    out
+}
+
+fn unsort(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
+    let (&transform, mut rest) = rest.split_first().ok_or(Failure::Malformed)?;
+    let mut number = || varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed);
+    let (coded, count) = (number()?, number()?);
+    let starts = [number()?, number()?, number()?, number()?].map(|start| u32::try_from(start).unwrap_or(u32::MAX));
+    let transform = Transform::of(transform).filter(|it| it.fits(coded, length)).ok_or(Failure::Malformed)?;
+    let needed = length as u64 + 6 * coded as u64;
+    if needed > memory {
+        return Err(Failure::Memory(needed));
     }
+    let mut sorted = vec![0; coded];
+    bwt::ranks::decode(rest, &mut sorted, backend());
+    let data = bwt::backward(&sorted, starts).ok_or(Failure::Malformed)?;
+    restored(data, transform, count, length)
+}
+
+/// Bytes after a transform, and the number of words that were listed.
+fn transformed(bytes: &[u8], transform: Transform) -> (Vec<u8>, usize) {
+    match transform {
+        Transform::Words => words::forward(bytes),
+        Transform::None => (bytes.to_vec(), 0),
+        Transform::Calls => {
+            let mut data = bytes.to_vec();
+            calls::forward(&mut data);
+            (data, 0)
+        }
+    }
+}
+
+fn restored(mut data: Vec<u8>, transform: Transform, words: usize, length: usize) -> Result<Vec<u8>, Failure> {
+    match transform {
+        Transform::Words => words::backward(&data, words, length).ok_or(Failure::Malformed),
+        Transform::None => Ok(data),
+        Transform::Calls => {
+            calls::backward(&mut data);
+            Ok(data)
+        }
+    }
+}
+
+fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
+    let transform = Transform::choose(bytes);
+    let (mut data, count) = transformed(bytes, transform);
     let settings = Settings {
         table_bits: table_bits(data.len(), most),
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
-        lanes: if bytes.len() >= TWO_LANES { 2 } else { 1 },
+        lanes: if bytes.len() >= TWO_LANES { lanes } else { 1 },
         record: if transform == Transform::None { records::length(&data) } else { 0 },
     };
-    let streams = match transform {
-        Transform::Words => cm::encode::<Text, 1, 48>(&mut data, settings, backend()),
-        _ => cm::encode::<Plain, 1, 48>(&mut data, settings, backend()),
+    let streams = match (transform, banks) {
+        (Transform::Words, 1) => cm::encode::<Text, 1, 48>(&mut data, settings, backend()),
+        (Transform::Words, _) => cm::encode::<Text, 2, 80>(&mut data, settings, backend()),
+        (_, 1) => cm::encode::<Plain, 1, 48>(&mut data, settings, backend()),
+        (_, _) => cm::encode::<Plain, 2, 80>(&mut data, settings, backend()),
     };
-    let mut out = vec![MIX, transform as u8, settings.table_bits as u8, settings.match_bits as u8, settings.lanes as u8];
+    let mut out = vec![MIX, transform as u8, settings.table_bits as u8, settings.match_bits as u8];
+    out.extend([settings.lanes as u8, banks]);
     for number in [settings.record, data.len(), count, streams[0].len()] {
         varint::put(number as u64, &mut out);
     }
@@ -151,6 +211,7 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
             Ok(out)
         }
         MIX => unmix(rest, length, memory),
+        SORT => unsort(rest, length, memory),
         _ => Err(Failure::Malformed),
     }
 }
@@ -159,23 +220,24 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
 pub fn memory(payload: &[u8], length: usize) -> u64 {
     let tables = match payload {
         [MIX, _, table, matches, ..] => (1u64 << (*table).min(63)).saturating_add(4u64 << (*matches).min(60)),
+        [SORT, ..] => 5 * length as u64,
         _ => 0,
     };
     (3 * length as u64).saturating_add(tables)
 }
 
 fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
-    let (&[transform, table_bits, match_bits, lanes], mut rest) =
-        rest.split_first_chunk::<4>().ok_or(Failure::Malformed)?;
+    let (&[transform, table_bits, match_bits, lanes, banks], mut rest) =
+        rest.split_first_chunk::<5>().ok_or(Failure::Malformed)?;
     let mut number = || varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed);
     let (record, coded, count, first) = (number()?, number()?, number()?, number()?);
     let transform = Transform::of(transform).ok_or(Failure::Malformed)?;
-    let sane = table_bits <= 36 && match_bits <= 28 && (1..=2).contains(&lanes) && record <= 1 << 16;
-    let fits = match transform {
-        Transform::Words => coded <= length.saturating_mul(2).saturating_add(64),
-        _ => coded == length,
-    };
-    if !sane || !fits {
+    let sane = table_bits <= 36
+        && match_bits <= 28
+        && (1..=2).contains(&lanes)
+        && (1..=2).contains(&banks)
+        && record <= 1 << 16;
+    if !sane || !transform.fits(coded, length) {
         return Err(Failure::Malformed);
     }
     let needed = length as u64 + coded as u64 + (1u64 << table_bits) + (4u64 << match_bits);
@@ -190,17 +252,13 @@ fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
         record,
     };
     let mut out = vec![0; coded];
-    match transform {
-        Transform::Words => {
-            cm::decode::<Text, 1, 48>([a, b], &mut out, settings, backend());
-            return words::backward(&out, count, length).ok_or(Failure::Malformed);
-        }
-        _ => cm::decode::<Plain, 1, 48>([a, b], &mut out, settings, backend()),
+    match (transform, banks) {
+        (Transform::Words, 1) => cm::decode::<Text, 1, 48>([a, b], &mut out, settings, backend()),
+        (Transform::Words, _) => cm::decode::<Text, 2, 80>([a, b], &mut out, settings, backend()),
+        (_, 1) => cm::decode::<Plain, 1, 48>([a, b], &mut out, settings, backend()),
+        (_, _) => cm::decode::<Plain, 2, 80>([a, b], &mut out, settings, backend()),
     }
-    if transform == Transform::Calls {
-        calls::backward(&mut out);
-    }
-    Ok(out)
+    restored(out, transform, count, length)
 }
 
 #[cfg(test)]
@@ -237,7 +295,7 @@ mod tests {
     fn two_lanes_decode_like_one() {
         let text: String = (0..90_000).map(|n| format!("line {} of {}\n", n * 7 % 1000, n / 3)).collect();
         assert!(text.len() > TWO_LANES);
-        let packed = encode(text.as_bytes(), &LEVELS[3]);
+        let packed = encode(text.as_bytes(), &LEVELS[4]);
         assert_eq!(packed[4], 2);
         assert_eq!(decode(&packed, text.len(), 1 << 32).as_deref(), Ok(text.as_bytes()));
     }
@@ -245,9 +303,9 @@ mod tests {
     #[test]
     fn the_same_bits_without_vectors() {
         let text = include_bytes!("codec.rs");
-        let packed = encode(text, &LEVELS[3]);
+        let packed = encode(text, &LEVELS[4]);
         for isa in Isa::available() {
-            assert!(isa.with(|| encode(text, &LEVELS[3])) == packed, "{isa:?}");
+            assert!(isa.with(|| encode(text, &LEVELS[4])) == packed, "{isa:?}");
             assert!(isa.with(|| decode(&packed, text.len(), 1 << 32)).as_deref() == Ok(text), "{isa:?}");
         }
     }
@@ -255,14 +313,14 @@ mod tests {
     #[test]
     fn absurd_sizes_are_refused() {
         assert_eq!(decode(&[FILL, 0], 1 << 40, 1 << 30), Err(Failure::Memory(1 << 40)));
-        let huge = [MIX, 0, 36, 20, 1, 0, 1, 0, 0];
+        let huge = [MIX, 0, 36, 20, 1, 1, 0, 1, 0, 0];
         assert!(matches!(decode(&huge, 1, 1 << 30), Err(Failure::Memory(_))));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn any_block_is_decoded_or_refused(mut payload in any::<Vec<u8>>(), codec in 0u8..5, length in 0usize..400) {
+        fn any_block_is_decoded_or_refused(mut payload in any::<Vec<u8>>(), codec in 0u8..6, length in 0usize..400) {
             payload.insert(0, codec);
             if let Ok(bytes) = decode(&payload, length, 1 << 24) {
                 prop_assert_eq!(bytes.len(), length);

@@ -11,10 +11,16 @@ pub const DEFAULT: u8 = 5;
 pub enum Pipeline {
     /// Repeated strings, Huffman coded.
     Lz(Effort),
+    /// Block sorting.
+    Sort,
     /// Context mixing, with a table of at most `2^table_bits` bytes.
     Mix {
         /// log₂ of the largest table.
         table_bits: u32,
+        /// Banks of sixteen contexts.
+        banks: u8,
+        /// Lanes of large blocks: two take less time, one less space.
+        lanes: usize,
     },
 }
 
@@ -32,11 +38,14 @@ pub struct Level {
 const MIB: usize = 1 << 20;
 
 /// All levels.
-pub const LEVELS: [Level; 4] = [
+pub const LEVELS: [Level; 7] = [
     Level { number: 1, pipeline: Pipeline::Lz(Effort { hash_bits: 16, depth: 1, lazy: false }), block: 4 * MIB },
     Level { number: 2, pipeline: Pipeline::Lz(Effort { hash_bits: 18, depth: 24, lazy: true }), block: 16 * MIB },
-    Level { number: 4, pipeline: Pipeline::Mix { table_bits: 27 }, block: 128 * MIB },
-    Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30 }, block: 128 * MIB },
+    Level { number: 3, pipeline: Pipeline::Sort, block: 128 * MIB },
+    Level { number: 4, pipeline: Pipeline::Mix { table_bits: 27, banks: 1, lanes: 2 }, block: 128 * MIB },
+    Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30, banks: 1, lanes: 2 }, block: 128 * MIB },
+    Level { number: 6, pipeline: Pipeline::Mix { table_bits: 30, banks: 2, lanes: 2 }, block: 128 * MIB },
+    Level { number: 7, pipeline: Pipeline::Mix { table_bits: 31, banks: 2, lanes: 1 }, block: 128 * MIB },
 ];
 
 impl Level {
@@ -59,7 +68,8 @@ impl Level {
             Pipeline::Lz(effort) => {
                 2 * length + (4 << effort.hash_bits) + if effort.depth > 1 { 4 * length } else { 0 } + 6 * length
             }
-            Pipeline::Mix { table_bits } => {
+            Pipeline::Sort => 14 * length,
+            Pipeline::Mix { table_bits, .. } => {
                 3 * length + (1 << crate::codec::table_bits(length as usize, table_bits)) + (32 << 20)
             }
         }

@@ -1,7 +1,7 @@
 //! Sixteen contexts at once: what each one's history means, learnt.
 //!
 //! A [`Bank`] holds a [`Counter`] for each of 256 histories in each of sixteen contexts. A prediction gives two inputs of a mixer for
-//! each context, `stretch(p)` and `(p − ½) · 2¹¹`: the second keeps weak evidence weak. The loops are in [`simd`](crate::simd).
+//! each context, `stretch(p)` (all sixteen first) and `(p − ½) · 2¹¹`: the second keeps weak evidence weak. The loops are in [`simd`](crate::simd).
 
 use crate::counter::{Counter, Rates};
 use crate::history::Histories;
@@ -47,12 +47,12 @@ impl Default for Bank {
 impl Bank {
     /// The specification of [`Simd::predict`](crate::simd::Simd::predict).
     #[inline(always)]
-    pub(crate) fn predict(&self, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+    pub(crate) fn predict(&self, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
         for lane in 0..LANES {
             let counter = self.counters[lane * 256 + usize::from(states[lane])];
             held[lane] = counter;
-            inputs[2 * lane] = tables.logistic.stretch(counter.p());
-            inputs[2 * lane + 1] = ((i32::from(counter.p()) - 32_768) >> 5) as i16;
+            inputs[lane] = i32::from(tables.logistic.stretch(counter.p()));
+            inputs[LANES + lane] = (i32::from(counter.p()) - 32_768) >> 5;
         }
     }
 

@@ -27,7 +27,7 @@ impl<const X: usize> Mixer<X> {
 
     /// Mixes the inputs with the weights of `set` (the last one where there are not so many): log-odds in units of 1/256.
     #[inline(always)]
-    pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
+    pub fn mix<S: Simd>(&mut self, inputs: &[i32; X], set: usize, logistic: &Logistic) -> i32 {
         self.chosen = set.min(self.sets.len() - 1);
         // The dot product is in units of 2⁻⁸ · 2⁻¹² (weights 2⁻¹⁶, shifted by 4).
         self.output = S::dot(&self.sets[self.chosen], inputs) >> 12;
@@ -44,7 +44,7 @@ impl<const X: usize> Mixer<X> {
     /// Learns the bit that came after the last mix. `rate` is in units of 1/16 of what moves a weight by
     /// `error · input` in 16.16.
     #[inline(always)]
-    pub fn learn<S: Simd>(&mut self, inputs: &[i16; X], bit: u32, rate: i32) {
+    pub fn learn<S: Simd>(&mut self, inputs: &[i32; X], bit: u32, rate: i32) {
         let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 4;
         let chosen = self.chosen.min(self.sets.len() - 1);
         S::train(&mut self.sets[chosen], inputs, error);
@@ -65,7 +65,7 @@ mod tests {
         for step in 0..4000 {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let bit = seed >> 31;
-            let mut inputs: [i16; 16] = std::array::from_fn(|i| ((seed >> i) & 511) as i16 - 255);
+            let mut inputs: [i32; 16] = std::array::from_fn(|i| ((seed >> i) & 511) as i32 - 255);
             inputs[5] = if bit == 1 { 600 } else { -600 };
             mixer.mix::<Scalar>(&inputs, 1, logistic);
             let p = f64::from(mixer.p()) / 65_536.0;

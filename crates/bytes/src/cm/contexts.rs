@@ -125,11 +125,11 @@ fn hash2(a: u32, b: u32) -> u64 {
     (u64::from(a) << 32 | u64::from(b)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-impl Contexts<1> for Text {
+impl Text {
     #[inline(always)]
-    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+    fn first(r: &Recent, expected: u32) -> [u64; 16] {
         let c4 = r.c4;
-        *out = [[
+        [
             hash2(0, c4 & 0xFF),
             hash2(0, c4 & 0xFFFF),
             hash2(0, c4 & 0xFF_FFFF),
@@ -146,7 +146,31 @@ impl Contexts<1> for Text {
             hash2(expected | r.bracket << 8, c4 & 0xFF),
             hash2(r.words[1], c4 & 0xFF),
             hash2(r.bracket, r.words[0]),
-        ]];
+        ]
+    }
+
+    #[inline(always)]
+    fn second(r: &Recent, expected: u32) -> [u64; 16] {
+        let c4 = r.c4;
+        let [w0, w1, w2, w3] = r.words;
+        [
+            hash2(r.c8 & 0xFF_FFFF, c4),
+            hash2(r.c8, c4),
+            hash2(w0 ^ w1.rotate_left(9), w2 ^ w3.rotate_left(7)),
+            hash2(w0.wrapping_add(2), w3),
+            hash2(w1, w2.wrapping_add(3)),
+            hash2(w1 ^ w3.rotate_left(5), w0.wrapping_add(5)),
+            hash2(c4 & 0xFF00_FF00, 0x300),
+            hash2(c4 & 0xFFFF_0000, 0x400),
+            hash2(c4 & 0xFFFF_FF00, r.c8 & 0xFF | 0x500),
+            hash2(r.line_start, w0.wrapping_add(6)),
+            hash2(r.bracket | 0x700, c4 & 0xFFFF),
+            hash2((r.kinds >> 32) as u32, (r.kinds & 0xFFFF_FFFF) as u32),
+            hash2(expected | 0x800, c4 & 0xFFFF),
+            hash2(r.above | r.column.min(255) << 8 | 0x9_0000, 0),
+            hash2(c4 & 0xF0FF_F0FF, w1),
+            hash2(w0.wrapping_add(7), expected | r.bracket << 8),
+        ]
     }
 
     #[inline(always)]
@@ -157,17 +181,41 @@ impl Contexts<1> for Text {
     }
 }
 
+impl Contexts<1> for Text {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+        *out = [Self::first(r, expected)];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 5] {
+        Self::sets(r)
+    }
+}
+
+impl Contexts<2> for Text {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 2]) {
+        *out = [Self::first(r, expected), Self::second(r, expected)];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 5] {
+        Self::sets(r)
+    }
+}
+
 /// Contexts of anything else.
 #[derive(Clone, Copy)]
 pub struct Plain;
 
-impl Contexts<1> for Plain {
+impl Plain {
     #[inline(always)]
-    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+    fn first(r: &Recent, expected: u32) -> [u64; 16] {
         let c4 = r.c4;
         let [above, above2, beside] = r.earlier;
         let field = r.field as u32;
-        *out = [[
+        [
             hash2(0, c4 & 0xFF),
             hash2(0, c4 & 0xFFFF),
             hash2(0, c4 & 0xFF_FFFF),
@@ -184,7 +232,32 @@ impl Contexts<1> for Plain {
             hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
             hash2(c4 & 0xFFFF_F8F8, 0x400),
             hash2(expected, 0),
-        ]];
+        ]
+    }
+
+    #[inline(always)]
+    fn second(r: &Recent, expected: u32) -> [u64; 16] {
+        let c4 = r.c4;
+        let [above, above2, beside] = r.earlier;
+        let field = r.field as u32;
+        [
+            hash2(r.c8 & 0xFF, c4),
+            hash2(r.c8 & 0xFF_FFFF, c4),
+            hash2(r.words[0], r.words[1]),
+            hash2(c4 & 0xFFFF_0000, 0x500),
+            hash2(c4 & 0xFF_0000, 0x600),
+            hash2(c4 & 0xFF00_0000, 0x700),
+            hash2(c4 & 0xFFFF_FF00, r.c8 & 0xFF),
+            hash2(c4 & 0xFF_00FF, 0x800),
+            hash2(c4 & 0xFF00_00FF, 0x900),
+            hash2(above << 24 | c4 & 0xFFFF, 0xA00),
+            hash2(above << 16 | above2 << 8 | c4 & 0xFF, field),
+            hash2(above.wrapping_sub(above2) & 0xFF | beside << 8, c4 & 0xFF | 0xB00),
+            hash2((above + (c4 & 0xFF)).wrapping_sub(beside) & 0x1FF, 0xC00),
+            hash2((r.kinds & 0xFFFF_FFFF) as u32, 0xD00),
+            hash2(c4 & 0xF0F0_F0F0, r.c8 & 0xF0F0_F0F0),
+            hash2(expected | 0xE00, c4 & 0xFF),
+        ]
     }
 
     #[inline(always)]
@@ -192,5 +265,29 @@ impl Contexts<1> for Plain {
         let c1 = (r.c4 & 0xFF) as usize;
         let field = if r.record > 0 { r.field & 0xFF } else { 0 };
         [field, (r.earlier[0] >> 4 << 8) as usize | c1, c1, field << 3 | (r.c4 >> 13 & 7) as usize, c1 >> 4]
+    }
+}
+
+impl Contexts<1> for Plain {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 1]) {
+        *out = [Self::first(r, expected)];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 5] {
+        Self::sets(r)
+    }
+}
+
+impl Contexts<2> for Plain {
+    #[inline(always)]
+    fn hashes(r: &Recent, expected: u32, out: &mut [[u64; 16]; 2]) {
+        *out = [Self::first(r, expected), Self::second(r, expected)];
+    }
+
+    #[inline(always)]
+    fn sets(r: &Recent) -> [usize; 5] {
+        Self::sets(r)
     }
 }

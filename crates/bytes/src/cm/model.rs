@@ -75,7 +75,7 @@ struct Lane<const B: usize, const X: usize> {
     /// Histories of the nibble's nodes: a row for each node, a column for each context.
     nodes: [[Slot; 16]; B],
     held: [Held; B],
-    x: [i16; X],
+    x: [i32; X],
     /// The bits of the byte so far behind a one.
     partial: u32,
     bits: u32,
@@ -86,7 +86,7 @@ struct Lane<const B: usize, const X: usize> {
 impl<const B: usize, const X: usize> Model<B, X> {
     fn new(settings: Settings) -> Self {
         const { assert!(X == 32 * B + MORE) };
-        let weight = ONE * 3 / 20;
+        let weight = ONE * 3 / (20 * B as i32);
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
             mixers: [512, 256, 4096, 256, 2048].map(|sets| Mixer::new(sets, weight)),
@@ -181,8 +181,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
         }
         let matched = self.matched.predict(&model.places, self.partial, self.bits, tables.logistic);
-        self.x[32 * B] = matched[0];
-        self.x[32 * B + 1] = matched[1];
+        self.x[32 * B] = i32::from(matched[0]);
+        self.x[32 * B + 1] = i32::from(matched[1]);
         let confidence = self.matched.confidence();
         let sets = [
             (confidence * 8 + self.order) * 8 + self.bits as usize,
@@ -191,9 +191,9 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.sets[2],
             self.sets[3],
         ];
-        let mut y = [0i16; 16];
+        let mut y = [0i32; 16];
         for s in 0..MIXERS {
-            y[s] = model.mixers[s].mix::<S>(&self.x, sets[s], tables.logistic) as i16;
+            y[s] = model.mixers[s].mix::<S>(&self.x, sets[s], tables.logistic);
         }
         let mixed = model.last.mix::<S>(&y, self.sets[0], tables.logistic);
         let p = u32::from(model.last.p());

@@ -72,7 +72,8 @@ impl View<'_> {
         let index = (hash >> self.shift) as usize;
         let check = (hash as u8).max(1);
         let Some(line) = self.lines.get_mut(index) else { return (Place::default(), [0; 16]) };
-        let key = |at: usize| if line[at][0] == check { at as u32 } else { 4 | u32::from(line[at][1]) << 3 | at as u32 };
+        let key =
+            |at: usize| if line[at][0] == check { at as u32 } else { 4 | u32::from(line[at][1]) << 3 | at as u32 };
         // The slot whose check fits comes before all others; of those, the one whose root's history has the least number. No
         // branch: whether a context is known is what cannot be predicted.
         let least = key(0).min(key(1)).min(key(2).min(key(3)));

@@ -50,11 +50,11 @@ impl Backend {
 /// The loops. `X`, the number of inputs, is a multiple of 16 up to 1,024.
 pub trait Simd: Copy {
     /// `Σ (w · x) >> 4`, each product and the sum in wrapping 32 bits.
-    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32;
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i32; X]) -> i32;
     /// `w += (x · error + 2¹⁵) >> 16`, in wrapping 32 bits.
-    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32);
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i32; X], error: i32);
     /// Inputs of a mixer from the histories of sixteen contexts, and the counters they came from.
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables);
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables);
     /// The counters learn the bit, the histories move on.
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables);
     /// Rows become columns.
@@ -67,20 +67,20 @@ pub struct Scalar;
 
 impl Simd for Scalar {
     #[inline(always)]
-    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
-        let products = weights.iter().zip(inputs).map(|(&w, &x)| w.wrapping_mul(i32::from(x)) >> 4);
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i32; X]) -> i32 {
+        let products = weights.iter().zip(inputs).map(|(&w, &x)| w.wrapping_mul(x) >> 4);
         products.fold(0, i32::wrapping_add)
     }
 
     #[inline(always)]
-    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i32; X], error: i32) {
         for (w, &x) in weights.iter_mut().zip(inputs) {
-            *w = w.wrapping_add(i32::from(x).wrapping_mul(error).wrapping_add(1 << 15) >> 16);
+            *w = w.wrapping_add(x.wrapping_mul(error).wrapping_add(1 << 15) >> 16);
         }
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
         bank.predict(states, held, inputs, tables);
     }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    struct Both<'a, const X: usize>(&'a mut [i32; X], &'a [i16; X], i32);
+    struct Both<'a, const X: usize>(&'a mut [i32; X], &'a [i32; X], i32);
 
     impl<const X: usize> Task for Both<'_, X> {
         type Output = i32;
@@ -150,9 +150,9 @@ mod tests {
         }
     }
 
-    fn agree<const X: usize>(weights: &[i32], inputs: &[i16], error: i32) {
+    fn agree<const X: usize>(weights: &[i32], inputs: &[i32], error: i32) {
         let weights: [i32; X] = std::array::from_fn(|i| weights[i]);
-        let inputs: [i16; X] = std::array::from_fn(|i| inputs[i]);
+        let inputs: [i32; X] = std::array::from_fn(|i| inputs[i]);
         let mut expected = weights;
         let dot = dispatch(Backend::Scalar, Both(&mut expected, &inputs, error));
         for backend in [Backend::Avx2, Backend::Avx512] {
@@ -166,7 +166,7 @@ mod tests {
         #[test]
         fn every_backend_gives_the_scalar_bits(
             weights in prop::collection::vec(any::<i32>(), 64),
-            inputs in prop::collection::vec(any::<i16>(), 64),
+            inputs in prop::collection::vec(any::<i32>(), 64),
             error in any::<i32>(),
         ) {
             agree::<16>(&weights, &inputs, error);
@@ -179,9 +179,9 @@ mod tests {
     struct Learn<'a>(&'a mut Bank, &'a [(u8, bool)]);
 
     impl Task for Learn<'_> {
-        type Output = Vec<i16>;
+        type Output = Vec<i32>;
         #[inline(always)]
-        fn run<S: Simd>(self) -> Vec<i16> {
+        fn run<S: Simd>(self) -> Vec<i32> {
             let (tables, mut all) = (Tables::get(), Vec::new());
             let mut states = [0; LANES];
             for (step, &(state, bit)) in self.1.iter().enumerate() {
@@ -190,7 +190,7 @@ mod tests {
                 S::predict(self.0, &states, &mut held, &mut inputs, tables);
                 S::learn(self.0, &mut states, &held, u32::from(bit), 255, tables);
                 all.extend(inputs);
-                all.extend(states.map(i16::from));
+                all.extend(states.map(i32::from));
             }
             all
         }

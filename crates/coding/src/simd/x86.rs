@@ -26,14 +26,14 @@ pub(super) unsafe fn with_avx512<T: Task>(task: T) -> T::Output {
 
 impl Simd for Avx2 {
     #[inline(always)]
-    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i32; X]) -> i32 {
         const { assert!(X.is_multiple_of(16)) };
         // SAFETY: Avx2 exists inside `with_avx2` only; loads stay inside the arrays, whose length is a multiple of 16.
         unsafe {
             let mut sum = _mm256_setzero_si256();
             for at in (0..X).step_by(8) {
                 let w = _mm256_loadu_si256(weights.as_ptr().add(at).cast::<__m256i>());
-                let x = _mm256_cvtepi16_epi32(_mm_loadu_si128(inputs.as_ptr().add(at).cast()));
+                let x = _mm256_loadu_si256(inputs.as_ptr().add(at).cast());
                 sum = _mm256_add_epi32(sum, _mm256_srai_epi32::<4>(_mm256_mullo_epi32(w, x)));
             }
             let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
@@ -43,7 +43,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i32; X], error: i32) {
         const { assert!(X.is_multiple_of(16)) };
         // SAFETY: as in `dot`; stores go where loads came from.
         unsafe {
@@ -51,7 +51,7 @@ impl Simd for Avx2 {
             let half = _mm256_set1_epi32(1 << 15);
             for at in (0..X).step_by(8) {
                 let place = weights.as_mut_ptr().add(at).cast::<__m256i>();
-                let x = _mm256_cvtepi16_epi32(_mm_loadu_si128(inputs.as_ptr().add(at).cast()));
+                let x = _mm256_loadu_si256(inputs.as_ptr().add(at).cast());
                 let step = _mm256_srai_epi32::<16>(_mm256_add_epi32(_mm256_mullo_epi32(x, error), half));
                 _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), step));
             }
@@ -59,7 +59,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
         // SAFETY: Avx2 exists inside `with_avx2` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
         // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
         unsafe {
@@ -71,9 +71,10 @@ impl Simd for Avx2 {
                 _mm256_storeu_si256(held.as_mut_ptr().add(8 * half).cast(), counter);
                 let stretched = _mm256_i32gather_epi32::<2>(stretches, _mm256_srli_epi32::<20>(counter));
                 let centred = _mm256_sub_epi32(_mm256_srli_epi32::<16>(counter), _mm256_set1_epi32(32_768));
-                let second = _mm256_slli_epi32::<16>(_mm256_srai_epi32::<5>(centred));
-                let first = _mm256_and_si256(stretched, _mm256_set1_epi32(0xFFFF));
-                _mm256_storeu_si256(inputs.as_mut_ptr().add(16 * half).cast(), _mm256_or_si256(first, second));
+                let first = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(stretched));
+                _mm256_storeu_si256(inputs.as_mut_ptr().add(8 * half).cast(), first);
+                let second = _mm256_srai_epi32::<5>(centred);
+                _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES + 8 * half).cast(), second);
             }
         }
     }
@@ -122,14 +123,14 @@ impl Simd for Avx2 {
 
 impl Simd for Avx512 {
     #[inline(always)]
-    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i16; X]) -> i32 {
+    fn dot<const X: usize>(weights: &[i32; X], inputs: &[i32; X]) -> i32 {
         const { assert!(X.is_multiple_of(16)) };
         // SAFETY: Avx512 exists inside `with_avx512` only; loads stay inside the arrays, whose length is a multiple of 16.
         unsafe {
             let mut sum = _mm512_setzero_si512();
             for at in (0..X).step_by(16) {
                 let w = _mm512_loadu_si512(weights.as_ptr().add(at).cast::<__m512i>());
-                let x = _mm512_cvtepi16_epi32(_mm256_loadu_si256(inputs.as_ptr().add(at).cast()));
+                let x = _mm512_loadu_si512(inputs.as_ptr().add(at).cast());
                 sum = _mm512_add_epi32(sum, _mm512_srai_epi32::<4>(_mm512_mullo_epi32(w, x)));
             }
             _mm512_reduce_add_epi32(sum)
@@ -137,7 +138,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i16; X], error: i32) {
+    fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i32; X], error: i32) {
         const { assert!(X.is_multiple_of(16)) };
         // SAFETY: as in `dot`; stores go where loads came from.
         unsafe {
@@ -145,7 +146,7 @@ impl Simd for Avx512 {
             let half = _mm512_set1_epi32(1 << 15);
             for at in (0..X).step_by(16) {
                 let place = weights.as_mut_ptr().add(at).cast::<__m512i>();
-                let x = _mm512_cvtepi16_epi32(_mm256_loadu_si256(inputs.as_ptr().add(at).cast()));
+                let x = _mm512_loadu_si512(inputs.as_ptr().add(at).cast());
                 let step = _mm512_srai_epi32::<16>(_mm512_add_epi32(_mm512_mullo_epi32(x, error), half));
                 _mm512_storeu_si512(place, _mm512_add_epi32(_mm512_loadu_si512(place), step));
             }
@@ -153,7 +154,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
         // SAFETY: Avx512 exists inside `with_avx512` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
         // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
         unsafe {
@@ -162,9 +163,9 @@ impl Simd for Avx512 {
             let stretches = tables.logistic.stretch.as_ptr().cast();
             let stretched = _mm512_i32gather_epi32::<2>(_mm512_srli_epi32::<20>(counter), stretches);
             let centred = _mm512_sub_epi32(_mm512_srli_epi32::<16>(counter), _mm512_set1_epi32(32_768));
-            let second = _mm512_slli_epi32::<16>(_mm512_srai_epi32::<5>(centred));
-            let first = _mm512_and_si512(stretched, _mm512_set1_epi32(0xFFFF));
-            _mm512_storeu_si512(inputs.as_mut_ptr().cast(), _mm512_or_si512(first, second));
+            let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(stretched));
+            _mm512_storeu_si512(inputs.as_mut_ptr().cast(), first);
+            _mm512_storeu_si512(inputs.as_mut_ptr().add(LANES).cast(), _mm512_srai_epi32::<5>(centred));
         }
     }
 
