@@ -371,7 +371,7 @@ pub const ARCHIVE_MEMORY: &str = "3GiB";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Levels: 1 and 2 find repeated strings (fast), 4 and 5 mix predictions of contexts (small); 5 is the default.
+Levels: 1 and 2 find repeated strings (fast), 3 sorts blocks, 4 to 7 mix predictions of contexts (small); 5 is the default.
 
 Examples:
   brevity pack book.txt                      book.txt.brv
@@ -384,7 +384,7 @@ pub struct PackArgs {
     /// The archive; - is standard output (default: NAME.brv)
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The level: 1, 2, 4 or 5
+    /// The level: 1 to 7
     #[arg(short, long, value_name = "N", default_value_t = brevity_bytes::level::DEFAULT)]
     pub level: u8,
     #[command(flatten)]
@@ -408,17 +408,24 @@ pub struct LevelFlags {
     pub one: bool,
     #[arg(short = '2', conflicts_with = "level", help = "Fast")]
     pub two: bool,
+    #[arg(short = '3', conflicts_with = "level", help = "Block sorting")]
+    pub three: bool,
     #[arg(short = '4', conflicts_with = "level", help = "Context mixing in less memory")]
     pub four: bool,
     #[arg(short = '5', conflicts_with = "level", help = "Context mixing (default)")]
     pub five: bool,
+    #[arg(short = '6', conflicts_with = "level", help = "Twice the contexts")]
+    pub six: bool,
+    #[arg(short = '7', conflicts_with = "level", help = "The smallest")]
+    pub seven: bool,
 }
 
 impl PackArgs {
     /// The level, however it was said.
     pub fn level(&self) -> u8 {
-        let flags = [(self.levels.one, 1), (self.levels.two, 2), (self.levels.four, 4), (self.levels.five, 5)];
-        flags.into_iter().find(|flag| flag.0).map_or(self.level, |flag| flag.1)
+        let flags = &self.levels;
+        let flags = [flags.one, flags.two, flags.three, flags.four, flags.five, flags.six, flags.seven];
+        flags.iter().position(|&flag| flag).map_or(self.level, |at| at as u8 + 1)
     }
 }
 
@@ -499,6 +506,27 @@ pub enum BenchCommand {
     Weights(BenchWeightsArgs),
     /// Our files beside llama-quantize's of the same size, both measured by llama.cpp
     Beside(BenchBesideArgs),
+    /// Every level of archives, and the compressors that this machine has: bits a byte against speed
+    Bytes(BenchBytesArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BenchBytesArgs {
+    /// Files, or directories of them (default: the embedded text); each is packed alone
+    #[arg(value_name = "PATH")]
+    pub corpus: Vec<PathBuf>,
+    /// Levels to measure (default: all)
+    #[arg(long, value_delimiter = ',')]
+    pub levels: Vec<u8>,
+    /// Brevity alone
+    #[arg(long)]
+    pub no_peers: bool,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+    /// A Markdown page in which this bench's section is written or replaced; its picture (SVG) lies beside it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

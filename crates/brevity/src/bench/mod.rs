@@ -2,6 +2,7 @@
 
 pub mod bandwidth;
 pub mod beside;
+pub mod bytes;
 pub mod document;
 pub mod llama_quantize;
 pub mod matrices;

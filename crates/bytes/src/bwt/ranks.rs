@@ -37,16 +37,16 @@ impl<const N: usize> Question<N> {
     ) -> u32 {
         let mut x = [0; 16];
         let at: [usize; N] = std::array::from_fn(|i| contexts[i] & (self.fast[i].len() - 1));
-        for i in 0..N {
-            x[2 * i] = i32::from(l.stretch(self.fast[i][at[i]].p()));
-            x[2 * i + 1] = i32::from(l.stretch(self.slow[i][at[i]].p()));
+        for (i, &place) in at.iter().enumerate() {
+            x[2 * i] = i32::from(l.stretch(self.fast[i][place].p()));
+            x[2 * i + 1] = i32::from(l.stretch(self.slow[i][place].p()));
         }
         self.mixer.mix::<S>(&x, set, l);
         let bit = coder.code(bit, u32::from(self.mixer.p()));
         self.mixer.learn::<S>(&x, bit, 6);
-        for i in 0..N {
-            self.fast[i][at[i]].learn(bit);
-            self.slow[i][at[i]].learn(bit);
+        for (i, &place) in at.iter().enumerate() {
+            self.fast[i][place].learn(bit);
+            self.slow[i][place].learn(bit);
         }
         bit
     }

@@ -1,0 +1,280 @@
+//! Every level of archives, and the compressors that this machine has, on the same files: bits a byte against speed.
+
+use crate::bench::document;
+use crate::cli::{BenchBytesArgs, Global};
+use crate::progress::Show;
+use crate::{output, stop, texts};
+use anyhow::{Context, Result, bail};
+use brevity_bytes::archive::{Archive, PackOptions, pack_stream};
+use brevity_bytes::level::{LEVELS, Level};
+use brevity_measure::bits::parse_size;
+use brevity_measure::plot::{Mark, Plot, Series};
+use brevity_measure::table::{Cell, Column, Table};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Peers: a name, the program, how it packs and how it unpacks standard input; all on one thread.
+const PEERS: [(&str, &str, &[&str], &[&str]); 9] = [
+    ("lz4 -1", "lz4", &["-1", "-c"], &["-d", "-c"]),
+    ("zstd -3", "zstd", &["-3", "-c", "-q", "--single-thread"], &["-d", "-c", "-q"]),
+    ("zstd -19", "zstd", &["-19", "-c", "-q", "--single-thread"], &["-d", "-c", "-q"]),
+    (
+        "zstd -22 --long=27",
+        "zstd",
+        &["--ultra", "-22", "--long=27", "-c", "-q", "--single-thread"],
+        &["-d", "-c", "-q", "--long=27"],
+    ),
+    ("brotli -q 11", "brotli", &["-q", "11", "-c"], &["-d", "-c"]),
+    ("bzip2 -9", "bzip2", &["-9", "-c"], &["-d", "-c"]),
+    ("bzip3 -b 100", "bzip3", &["-b", "100", "-c"], &["-d", "-c"]),
+    ("xz -9e", "xz", &["-9e", "-T1", "-c"], &["-d", "-c"]),
+    ("gzip -9", "gzip", &["-9", "-c"], &["-d", "-c"]),
+];
+
+/// What one way of packing took on all files.
+struct Row {
+    name: String,
+    peer: bool,
+    bytes: u64,
+    pack: f64,
+    unpack: f64,
+}
+
+/// Runs the bench.
+pub fn run(args: BenchBytesArgs, global: &Global) -> Result<()> {
+    // As the peers: what is compared is a core.
+    brevity_kernels::pool::set_threads(1);
+    let files = corpus(&args.corpus)?;
+    let raw: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    if raw == 0 {
+        bail!("there is nothing to pack");
+    }
+    let levels: Vec<Level> = match args.levels.as_slice() {
+        [] => LEVELS.to_vec(),
+        some => some.iter().map(|&number| Level::of(number)).collect::<Result<_, _>>()?,
+    };
+    let memory = parse_size(&args.memory).context("--memory")?;
+    let phase = Show::choose(global.quiet || global.json).phase("packing", (levels.len() + PEERS.len()) as u64);
+    let mut rows = Vec::new();
+    for level in levels {
+        rows.push(ours(&files, level, memory)?);
+        phase.step();
+    }
+    for peer in PEERS.iter().filter(|_| !args.no_peers) {
+        stop::check()?;
+        rows.extend(theirs(&files, peer)?);
+        phase.step();
+    }
+    drop(phase);
+    if global.json {
+        return output::json(&to_json(&rows, raw));
+    }
+    let table = table(&rows, raw);
+    if let Some(path) = &args.output {
+        write_page(path, &args, &files, &rows, raw, &table)?;
+    }
+    output::tables(&[table])?;
+    output::line(&format!(
+        "{} of {raw} bytes; MB/s of the original by the clock, one thread; every archive was unpacked and compared",
+        crate::commands::archive::plural(files.len(), "file", "files")
+    ))
+}
+
+/// Files named, or all in a directory named; the embedded text if none is.
+fn corpus(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>> {
+    if paths.is_empty() {
+        return Ok(vec![("embedded text".into(), texts::evaluation(None)?.as_bytes().to_vec())]);
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files).with_context(|| path.display().to_string())?;
+    }
+    Ok(files)
+}
+
+fn collect(path: &Path, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    if !path.is_dir() {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        files.push((name, fs::read(path)?));
+        return Ok(());
+    }
+    let mut inner: Vec<PathBuf> =
+        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+    inner.sort();
+    inner.iter().try_for_each(|path| collect(path, files))
+}
+
+fn ours(files: &[(String, Vec<u8>)], level: Level, memory: u64) -> Result<Row> {
+    let mut row = Row { name: format!("brevity -{}", level.number), peer: false, bytes: 0, pack: 0.0, unpack: 0.0 };
+    let progress = |_: u64| !stop::requested();
+    let options = PackOptions { level, block: None, memory, progress: &progress };
+    for (name, bytes) in files {
+        let started = Instant::now();
+        let mut archive = Vec::new();
+        pack_stream(name, &mut bytes.as_slice(), &mut archive, &options)?;
+        row.pack += started.elapsed().as_secs_f64();
+        row.bytes += archive.len() as u64;
+        let started = Instant::now();
+        let mut back = Vec::with_capacity(bytes.len());
+        Archive::open(Cursor::new(archive), memory)?.read(0, 0..u64::MAX, |part| {
+            back.extend_from_slice(part);
+            Ok(())
+        })?;
+        row.unpack += started.elapsed().as_secs_f64();
+        if back != *bytes {
+            bail!("{} did not bring {name} back", row.name);
+        }
+    }
+    Ok(row)
+}
+
+type Peer = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Nothing where the program is not there.
+fn theirs(files: &[(String, Vec<u8>)], peer: &Peer) -> Result<Option<Row>> {
+    let (name, program, pack, unpack) = *peer;
+    let mut row = Row { name: name.into(), peer: true, bytes: 0, pack: 0.0, unpack: 0.0 };
+    for (file, bytes) in files {
+        let started = Instant::now();
+        let Some(packed) = filter(program, pack, bytes)? else { return Ok(None) };
+        row.pack += started.elapsed().as_secs_f64();
+        row.bytes += packed.len() as u64;
+        let started = Instant::now();
+        let back = filter(program, unpack, &packed)?.unwrap_or_default();
+        row.unpack += started.elapsed().as_secs_f64();
+        if back != *bytes {
+            bail!("{name} did not bring {file} back");
+        }
+    }
+    Ok(Some(row))
+}
+
+/// Runs bytes through a program; nothing if it cannot be started.
+fn filter(program: &str, args: &[&str], bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    let directory = std::env::temp_dir().join(format!("brevity-bench-{}", std::process::id()));
+    fs::create_dir_all(&directory)?;
+    let path = directory.join("input");
+    let mut file = File::create(&path)?;
+    file.write_all(bytes)?;
+    let started =
+        Command::new(program).args(args).stdin(File::open(&path)?).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let result = started.ok().map(|mut child| -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        if let Some(stdout) = child.stdout.as_mut() {
+            stdout.read_to_end(&mut out)?;
+        }
+        if !child.wait()?.success() {
+            bail!("{program} {} failed", args.join(" "));
+        }
+        Ok(out)
+    });
+    fs::remove_dir_all(&directory)?;
+    result.transpose()
+}
+
+fn speed(raw: u64, seconds: f64) -> f64 {
+    raw as f64 / 1e6 / seconds
+}
+
+fn bits(row: &Row, raw: u64) -> f64 {
+    row.bytes as f64 * 8.0 / raw as f64
+}
+
+fn table(rows: &[Row], raw: u64) -> Table {
+    let columns = [
+        Column::new("program"),
+        Column::new("bytes"),
+        Column::new("bits a byte"),
+        Column::new("pack").unit("MB/s"),
+        Column::new("unpack").unit("MB/s"),
+    ];
+    let mut table = Table::new(columns);
+    for row in rows {
+        table.row([
+            Cell::text(&row.name),
+            Cell::Integer(row.bytes),
+            Cell::number(bits(row, raw), 4),
+            Cell::number(speed(raw, row.pack), 2),
+            Cell::number(speed(raw, row.unpack), 2),
+        ]);
+    }
+    table
+}
+
+fn to_json(rows: &[Row], raw: u64) -> Value {
+    let row = |row: &Row| {
+        json!({"program": row.name, "peer": row.peer, "bytes": row.bytes, "bits_per_byte": bits(row, raw),
+            "pack_seconds": row.pack, "unpack_seconds": row.unpack})
+    };
+    json!({"bytes": raw, "rows": rows.iter().map(row).collect::<Vec<_>>()})
+}
+
+fn picture(title: &str, rows: &[Row], raw: u64) -> String {
+    let mut plot = Plot::new(title, "packing, MB/s", "bits a byte").log_x(true);
+    let mark = |row: &Row| Mark {
+        x: speed(raw, row.pack),
+        y: bits(row, raw),
+        error: None,
+        label: Some(row.name.trim_start_matches("brevity ").to_owned()),
+    };
+    for peer in [false, true] {
+        let marks: Vec<Mark> = rows.iter().filter(|row| row.peer == peer).map(mark).collect();
+        if peer {
+            for mark in marks {
+                let name = mark.label.clone().unwrap_or_default();
+                plot.add(Series { name, marks: vec![Mark { label: None, ..mark }], faint: true });
+            }
+        } else {
+            plot.add(Series { name: "brevity".into(), marks, faint: false });
+        }
+    }
+    plot.to_svg()
+}
+
+fn write_page(
+    path: &Path,
+    args: &BenchBytesArgs,
+    files: &[(String, Vec<u8>)],
+    rows: &[Row],
+    raw: u64,
+    table: &Table,
+) -> Result<()> {
+    let name = match args.corpus.as_slice() {
+        [one] => one.file_name().unwrap_or(one.as_os_str()).to_string_lossy().into_owned(),
+        [] => "embedded".into(),
+        _ => format!("{} files", files.len()),
+    };
+    let slug: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let svg = path.with_file_name(format!("bytes-{slug}.svg"));
+    let drawn = picture(&format!("{name}: bits a byte against speed"), rows, raw);
+    brevity_formats::atomic::AtomicFile::write_bytes(&svg, drawn.as_bytes(), true)?;
+    let body = format!(
+        "## Bytes: {name}\n\n`brevity bench bytes {name}` ({raw} bytes; MB/s of the original by the clock, one thread)\n\n\
+         ![Bits a byte against speed](bytes-{slug}.svg)\n\n{}",
+        table.to_markdown()
+    );
+    document::put_section(path, &format!("bytes {name}"), &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_peers_bring_the_text_back() {
+        let files = vec![("text".to_owned(), "all work and no play makes a dull text. ".repeat(400).into_bytes())];
+        let row = ours(&files, LEVELS[0], 1 << 30).unwrap();
+        assert!(row.bytes < 1000 && row.pack > 0.0);
+        for peer in &PEERS {
+            match theirs(&files, peer).unwrap() {
+                Some(row) => assert!(row.bytes < 2000, "{}", row.name),
+                None => println!("skipped: {} is not installed", peer.1),
+            }
+        }
+        assert!(picture("text", &[row], 16_000).contains("<svg"));
+    }
+}
