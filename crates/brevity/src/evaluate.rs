@@ -14,7 +14,7 @@ use brevity_model::source::WeightSource;
 use brevity_model::stream::Stream;
 use brevity_model::taps::{Place, Site, Tap};
 use brevity_model::tokenizer::Tokenizer;
-use brevity_model::weights::{BlockWeights, Embedding, Head};
+use brevity_model::weights::{BlockWeights, Head};
 use brevity_model::{Config, ModelSource};
 use brevity_parts::{Activation, Input};
 use std::ops::Range;
@@ -106,7 +106,6 @@ pub struct Finished {
     states: Matrix,
     windows: Vec<Range<usize>>,
     head: Head,
-    embedding: Embedding,
     vocab: usize,
     options: Options,
 }
@@ -121,31 +120,11 @@ impl Finished {
         source: &dyn WeightSource,
         windows: &[Vec<u32>],
         options: Options,
-        mut tap: Option<&mut dyn Tap>,
         show: (Show, &'static str),
     ) -> Result<Self> {
-        let phase = show.0.phase(show.1, config.layers() as u64);
-        let mut stream = Stream::new(config, source, windows, options)?;
-        for layer in 0..config.layers() {
-            stop::check()?;
-            let weights = BlockWeights::load(config, layer, source)?;
-            let tap = tap.as_mut().map(|tap| &mut **tap as &mut dyn Tap);
-            stream.advance(layer, &weights, tap)?;
-            phase.step();
-        }
+        let stream = through_blocks(config, source, windows, options, None, show)?;
         let (windows, states) = (stream.windows().to_vec(), stream.into_states());
-        let (head, embedding) = (Head::load(config, source)?, Embedding::load(config, source)?);
-        Ok(Self { states, windows, head, embedding, vocab: config.vocab, options })
-    }
-
-    /// Shows the head's inputs to a tap.
-    pub fn tap_head(&self, tap: &mut dyn Tap) {
-        let mut normed = Matrix::default();
-        for start in (0..self.states.rows()).step_by(ROWS) {
-            let rows = start..(start + ROWS).min(self.states.rows());
-            self.head.norm().apply(self.states.view().rows_range(rows), &mut normed);
-            tap.linear(Site { layer: None, place: Place::Head }, normed.view());
-        }
+        Ok(Self { states, windows, head: Head::load(config, source)?, vocab: config.vocab, options })
     }
 
     /// Logits after `rows` of a window.
@@ -156,8 +135,49 @@ impl Finished {
         self.head.norm().apply(states, &mut normed);
         out.reshape(rows.len(), self.vocab);
         let input = Input::new(normed.view(), self.options.activation);
-        self.head.logits(&self.embedding, &input, &mut out.view_mut());
+        self.head.logits(&input, &mut out.view_mut());
     }
+}
+
+/// Shows a tap the inputs of every linear, the head's included, while windows stream through a model.
+///
+/// # Errors
+/// If weights cannot be read, or the user stopped.
+pub fn watch(
+    config: &Config,
+    source: &dyn WeightSource,
+    windows: &[Vec<u32>],
+    options: Options,
+    tap: &mut dyn Tap,
+    show: (Show, &'static str),
+) -> Result<()> {
+    let states = through_blocks(config, source, windows, options, Some(tap), show)?.into_states();
+    let (norm, mut normed) = (Head::load_norm(config, source)?, Matrix::default());
+    for start in (0..states.rows()).step_by(ROWS) {
+        norm.apply(states.view().rows_range(start..(start + ROWS).min(states.rows())), &mut normed);
+        tap.linear(Site { layer: None, place: Place::Head }, normed.view());
+    }
+    Ok(())
+}
+
+fn through_blocks(
+    config: &Config,
+    source: &dyn WeightSource,
+    windows: &[Vec<u32>],
+    options: Options,
+    mut tap: Option<&mut dyn Tap>,
+    show: (Show, &'static str),
+) -> Result<Stream> {
+    let phase = show.0.phase(show.1, config.layers() as u64);
+    let mut stream = Stream::new(config, source, windows, options)?;
+    for layer in 0..config.layers() {
+        stop::check()?;
+        let weights = BlockWeights::load(config, layer, source)?;
+        let tap = tap.as_mut().map(|tap| &mut **tap as &mut dyn Tap);
+        stream.advance(layer, &weights, tap)?;
+        phase.step();
+    }
+    Ok(stream)
 }
 
 /// What a model makes of a text.
@@ -248,7 +268,7 @@ pub(crate) fn each_chunk(text: &Text, mut visit: impl FnMut(usize, Range<usize>)
 /// # Errors
 /// As [`Finished::run`].
 pub fn finish(source: &ModelSource, text: &Text, options: Options, show: (Show, &'static str)) -> Result<Finished> {
-    Finished::run(source.config(), source, &text.windows, options, None, show)
+    Finished::run(source.config(), source, &text.windows, options, show)
 }
 
 /// The floor of the measurement: how far the compressed model is from itself when only the way of measuring changes.

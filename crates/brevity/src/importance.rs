@@ -4,7 +4,7 @@
 //! entry for each linear of the blocks (those that share an input have equal ones), and one for the head where that is
 //! asked for. Sums are those of our own forward pass with f32 activations, added up in double precision.
 
-use crate::evaluate::{Finished, Text};
+use crate::evaluate::{self, Text};
 use crate::progress::Show;
 use anyhow::{Context, Result, bail};
 use brevity_formats::Error as FormatError;
@@ -39,10 +39,7 @@ pub fn collect(source: &ModelSource, text: &Text, wanted: &Wanted, show: Show) -
     let at_once = (STATES / (4 * source.config().hidden * wanted.window)).max(1);
     for windows in text.windows.chunks(at_once) {
         let show = (show, "calibrating");
-        let finished = Finished::run(source.config(), source, windows, options, Some(&mut moments), show)?;
-        if wanted.output {
-            finished.tap_head(&mut moments);
-        }
+        evaluate::watch(source.config(), source, windows, options, &mut moments, show)?;
     }
     let mut imatrix = Imatrix {
         datasets: vec![wanted.dataset.clone()],
@@ -50,7 +47,8 @@ pub fn collect(source: &ModelSource, text: &Text, wanted: &Wanted, show: Show) -
         chunk_size: u32::try_from(wanted.window).context("--window")?,
         ..Imatrix::default()
     };
-    for (entry, site) in linears(source) {
+    let wanted = |site: &Site| wanted.output || site.place != Place::Head;
+    for (entry, site) in linears(source).filter(|(_, site)| wanted(site)) {
         let Some(seen) = moments.get(site) else { continue };
         let sums: Vec<f32> = seen.sums.iter().map(|sum| *sum as f32).collect();
         if let Some(column) = sums.iter().position(|sum| !sum.is_finite()) {

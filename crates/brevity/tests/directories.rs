@@ -343,6 +343,8 @@ fn sums_of_parts_come_back() {
     let source = ModelSource::open(&model).unwrap();
     let methods = [
         ("spqr", "spqr:3:16:100", 0.1),
+        ("online-rotation", "turned:int3:32", 0.1),
+        ("online-rotation", "turned:q5_0", 1e-2),
         ("llm-int8", "int8:columns:50", 1e-3),
         ("lord", "rank:500", 0.5),
         ("bitstack", "stack:3:2", 0.1),

@@ -77,7 +77,7 @@ impl Model {
         let embedding = Embedding::load(&config, source)?;
         let blocks =
             (0..config.layers()).map(|layer| BlockWeights::load(&config, layer, source)).collect::<Result<_>>()?;
-        let head = Head::load(&config, source)?;
+        let head = Head::load_beside(&config, source, &embedding)?;
         let rope = config.rope_table();
         Ok(Self { config, options, embedding, blocks, head, rope, scratch: Mutex::default() })
     }
@@ -208,7 +208,7 @@ impl Model {
         if rows > 0 {
             let input = Input::new(normed.view(), self.options.activation);
             let mut all = out.view_mut();
-            self.head.logits(&self.embedding, &input, &mut all.rows_range(done..done + rows));
+            self.head.logits(&input, &mut all.rows_range(done..done + rows));
         }
         Ok(rows)
     }

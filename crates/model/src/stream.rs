@@ -152,7 +152,6 @@ impl Stream {
     /// Applies the last norm and the head, `options.chunk` rows at a time, and shows the logits.
     pub fn finish(self, source: &dyn WeightSource, mut tap: Option<&mut dyn Tap>, visit: &mut Visitor) -> Result<()> {
         let head = Head::load(&self.config, source)?;
-        let embedding = Embedding::load(&self.config, source)?;
         let mut normed = Matrix::default();
         let mut logits = Matrix::default();
         let chunk = self.options.chunk.clamp(1, 128);
@@ -165,7 +164,7 @@ impl Stream {
                 }
                 logits.reshape(end - first, self.config.vocab);
                 let input = Input::new(normed.view(), self.options.activation);
-                head.logits(&embedding, &input, &mut logits.view_mut());
+                head.logits(&input, &mut logits.view_mut());
                 visit(window, first - rows.start, logits.view())?;
             }
         }

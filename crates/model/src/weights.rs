@@ -1,5 +1,7 @@
 //! Weights in memory: each block's matrices, in the layout that the kernels read.
 
+use std::sync::Arc;
+
 use brevity_kernels::{Matrix, MatrixMut, MatrixView, norm};
 use brevity_parts::{CompressedMatrix, Input};
 
@@ -162,7 +164,7 @@ impl BlockWeights {
 
 /// Embeddings: where the hidden state begins.
 pub struct Embedding {
-    tokens: CompressedMatrix,
+    tokens: Arc<CompressedMatrix>,
     positions: Option<CompressedMatrix>,
 }
 
@@ -175,7 +177,7 @@ impl Embedding {
             false => None,
         };
         let tokens = one(source, Role::global(TensorKind::TokenEmbedding), config.vocab, config.hidden)?;
-        Ok(Self { tokens, positions })
+        Ok(Self { tokens: Arc::new(tokens), positions })
     }
 
     /// The hidden state of a token at a position.
@@ -197,19 +199,33 @@ impl Embedding {
 /// The last norm and the head.
 pub struct Head {
     norm: Norm,
-    output: Option<CompressedMatrix>,
+    output: Arc<CompressedMatrix>,
+    /// Whether the matrix is an embedding's that is held elsewhere.
+    shared: bool,
 }
 
 impl Head {
-    /// Loads them; a tied head is not loaded again.
+    /// Loads them by themselves.
     pub fn load(config: &Config, source: &dyn WeightSource) -> Result<Self> {
-        let role = Role::global(TensorKind::OutputNorm);
-        let norm = Norm::load(source, role, config.norm, config.norm_eps, config.hidden)?;
-        let output = match config.tied {
-            true => None,
-            false => Some(one(source, Role::global(TensorKind::Output), config.vocab, config.hidden)?),
-        };
-        Ok(Self { norm, output })
+        let kind = if config.tied { TensorKind::TokenEmbedding } else { TensorKind::Output };
+        let output = Arc::new(one(source, Role::global(kind), config.vocab, config.hidden)?);
+        Ok(Self { norm: Self::load_norm(config, source)?, output, shared: false })
+    }
+
+    /// Loads them beside an embedding, which a tied head shares.
+    pub fn load_beside(config: &Config, source: &dyn WeightSource, embedding: &Embedding) -> Result<Self> {
+        match config.tied {
+            true => {
+                let output = Arc::clone(&embedding.tokens);
+                Ok(Self { norm: Self::load_norm(config, source)?, output, shared: true })
+            }
+            false => Self::load(config, source),
+        }
+    }
+
+    /// The last norm alone.
+    pub fn load_norm(config: &Config, source: &dyn WeightSource) -> Result<Norm> {
+        Norm::load(source, Role::global(TensorKind::OutputNorm), config.norm, config.norm_eps, config.hidden)
     }
 
     /// The last norm.
@@ -218,13 +234,13 @@ impl Head {
     }
 
     /// Logits of normalised rows.
-    pub fn logits(&self, embedding: &Embedding, x: &Input, out: &mut MatrixMut) {
-        self.output.as_ref().unwrap_or(&embedding.tokens).multiply(x, out, false);
+    pub fn logits(&self, x: &Input, out: &mut MatrixMut) {
+        self.output.multiply(x, out, false);
     }
 
-    /// Bytes held.
+    /// Bytes held, apart from those shared with an embedding.
     pub fn resident_bytes(&self) -> usize {
-        self.output.as_ref().map_or(0, CompressedMatrix::resident_bytes)
+        if self.shared { 0 } else { self.output.resident_bytes() }
     }
 }
 

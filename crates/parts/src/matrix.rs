@@ -85,11 +85,7 @@ impl CompressedMatrix {
     pub fn multiply(&self, x: &Input, y: &mut MatrixMut, add: bool) {
         match &self.transform {
             None => self.multiply_parts(x, y, add),
-            Some(transform) => {
-                let mut turned = x.to_matrix();
-                transform.apply(&mut turned);
-                self.multiply_parts(&Input::new(turned.view(), x.activation()), y, add);
-            }
+            Some(transform) => x.with_transformed(transform, |turned| self.multiply_parts(turned, y, add)),
         }
     }
 

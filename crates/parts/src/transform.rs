@@ -13,8 +13,9 @@ pub enum Transform {
     Permutation { order: Vec<u32> },
     /// `T(x)[i] = x[i]·factors[i]`: AWQ's and SmoothQuant's migration of difficulty.
     Scaling { factors: Vec<f32> },
-    /// Signs, then a normalised Walsh–Hadamard transform of each run of `block` columns: incoherence.
-    Hadamard { block: usize, signs: Option<Vec<i8>> },
+    /// Random signs (where there is a seed), then a normalised Walsh–Hadamard transform of each run of `block` columns:
+    /// incoherence. Column `i` changes its sign where the lowest bit of splitmix64's output `i` for that seed is set.
+    Hadamard { block: usize, seed: Option<u32> },
 }
 
 impl Transform {
@@ -23,32 +24,40 @@ impl Transform {
         match self {
             Transform::Permutation { order } => check_permutation(order, cols),
             Transform::Scaling { factors } => check_length("scaling", factors.len(), cols),
-            Transform::Hadamard { block, signs } => {
-                if *block == 0 || !block.is_power_of_two() || !cols.is_multiple_of(*block) {
-                    return Err(Error::HadamardBlock { block: *block, cols });
-                }
-                signs.as_ref().map_or(Ok(()), |signs| check_length("hadamard signs", signs.len(), cols))
+            Transform::Hadamard { block, .. } => {
+                let fits = block.is_power_of_two() && cols.is_multiple_of(*block);
+                if fits { Ok(()) } else { Err(Error::HadamardBlock { block: *block, cols }) }
             }
         }
     }
 
-    /// Bits that the transform takes in a file: 32 an index or factor, 1 a sign.
+    /// Bits that the transform takes in a file: 32 an index or factor; a Hadamard transform is its descriptor.
     pub fn bits(&self) -> u64 {
         match self {
             Transform::Permutation { order } => 32 * order.len() as u64,
             Transform::Scaling { factors } => 32 * factors.len() as u64,
-            Transform::Hadamard { signs, .. } => signs.as_ref().map_or(0, |signs| signs.len().div_ceil(8) as u64 * 8),
+            Transform::Hadamard { .. } => 0,
         }
     }
 
     /// Applies `T` to every row of `x`.
     pub fn apply(&self, x: &mut Matrix) {
-        for row in 0..x.rows() {
-            self.apply_row(x.row_mut(row));
+        let cols = x.cols();
+        let signs = self.signs(cols);
+        x.view_mut().parallel_rows((1 << 13) / cols.max(1), |_, row| self.apply_row(row, &signs));
+    }
+
+    /// The sign bits of a Hadamard transform with a seed; else none.
+    fn signs(&self, cols: usize) -> Vec<u32> {
+        match self {
+            Transform::Hadamard { seed: Some(seed), .. } => {
+                (0..cols as u64).map(|column| (splitmix64(u64::from(*seed), column) as u32 & 1) << 31).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
-    fn apply_row(&self, row: &mut [f32]) {
+    fn apply_row(&self, row: &mut [f32], signs: &[u32]) {
         match self {
             Transform::Permutation { order } => {
                 let source = row.to_vec();
@@ -57,10 +66,8 @@ impl Transform {
                 }
             }
             Transform::Scaling { factors } => row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor),
-            Transform::Hadamard { block, signs } => {
-                if let Some(signs) = signs {
-                    flip(row, signs);
-                }
+            Transform::Hadamard { block, .. } => {
+                flip(row, signs);
                 hadamard_blocks(row, *block);
             }
         }
@@ -75,23 +82,25 @@ impl Transform {
                     row[to as usize] = value;
                 }
             }
-            Transform::Scaling { .. } => self.apply_row(row),
-            Transform::Hadamard { block, signs } => {
+            Transform::Scaling { .. } => self.apply_row(row, &[]),
+            Transform::Hadamard { block, .. } => {
                 hadamard_blocks(row, *block);
-                if let Some(signs) = signs {
-                    flip(row, signs);
-                }
+                flip(row, &self.signs(row.len()));
             }
         }
     }
 }
 
-fn flip(row: &mut [f32], signs: &[i8]) {
-    for (value, &sign) in row.iter_mut().zip(signs) {
-        if sign < 0 {
-            *value = -*value;
-        }
-    }
+fn flip(row: &mut [f32], signs: &[u32]) {
+    row.iter_mut().zip(signs).for_each(|(value, sign)| *value = f32::from_bits(value.to_bits() ^ sign));
+}
+
+/// Output `index` of the generator splitmix64 (Steele, Lea, Flood 2014) that starts at `seed`.
+fn splitmix64(seed: u64, index: u64) -> u64 {
+    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
 }
 
 fn check_length(kind: &'static str, found: usize, cols: usize) -> Result<(), Error> {

@@ -170,12 +170,12 @@ fn a_sum_is_the_sum_of_its_parts_behind_each_transform() {
     let mut noise = Noise(2);
     let (rows, cols) = (24, 256);
     let order: Vec<u32> = (0..cols as u32).map(|i| (i * 77 + 5) % cols as u32).collect();
-    let signs: Vec<i8> = (0..cols).map(|i| if i % 3 == 0 { -1 } else { 1 }).collect();
     let transforms = [
         None,
         Some(Transform::Permutation { order }),
         Some(Transform::Scaling { factors: (0..cols).map(|i| 0.5 + i as f32 / 100.0).collect() }),
-        Some(Transform::Hadamard { block: 64, signs: Some(signs) }),
+        Some(Transform::Hadamard { block: 64, seed: None }),
+        Some(Transform::Hadamard { block: 256, seed: Some(7) }),
     ];
     for transform in transforms {
         let parts = vec![
@@ -258,7 +258,7 @@ fn lies_are_refused() {
         Err(Error::Permutation { index: 1, .. })
     ));
     assert!(matches!(CompressedMatrix::pack(stored(1, 2, vec![], None)), Err(Error::Empty)));
-    let odd = Some(Transform::Hadamard { block: 3, signs: None });
+    let odd = Some(Transform::Hadamard { block: 3, seed: None });
     let part = dense(&mut noise, 1, 6, TensorType::F32);
     assert!(matches!(
         CompressedMatrix::pack(stored(1, 6, vec![part], odd)),

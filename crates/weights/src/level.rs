@@ -63,7 +63,7 @@ impl Level {
     /// where even 32 does not divide the row.
     pub fn fit(self, cols: usize) -> Level {
         let mut level = match self {
-            Level::Sum(sum) => sum.fit(cols).map_or(self, Level::Type),
+            Level::Sum(sum) => return sum.fit(cols),
             level => level,
         };
         while let Level::Type(ty) = level
@@ -131,6 +131,8 @@ mod tests {
             "rank:250",
             "stack:4:16",
             "stack:8",
+            "turned:q3_k",
+            "turned:int3:128",
         ] {
             assert_eq!(Level::parse(text).unwrap().to_string(), text);
         }
@@ -149,6 +151,8 @@ mod tests {
             "rank:0",
             "stack:0",
             "int8:columns:x",
+            "turned:f16",
+            "turned:turned:q4_k",
         ] {
             assert!(Level::parse(wrong).is_err() || wrong == "int4:", "{wrong}");
         }

@@ -2,12 +2,12 @@
 
 use crate::factor::{BitStack, Lord};
 use crate::fold::{Awq, FoldMethod, Rotate};
-use crate::quantize::{Gptq, ImportanceMatrix, LlmInt8, RoundToNearest, Spqr};
+use crate::quantize::{Gptq, ImportanceMatrix, LlmInt8, OnlineRotation, RoundToNearest, Spqr};
 use crate::{Error, Level, WeightMethod};
 use brevity_measure::MethodCard;
 
-static METHODS: [&dyn WeightMethod; 7] =
-    [&RoundToNearest, &ImportanceMatrix, &Gptq::DEFAULT, &Spqr, &LlmInt8, &Lord, &BitStack];
+static METHODS: [&dyn WeightMethod; 8] =
+    [&RoundToNearest, &ImportanceMatrix, &Gptq::DEFAULT, &OnlineRotation, &Spqr, &LlmInt8, &Lord, &BitStack];
 
 /// Every method, in the order in which `brevity methods` lists them.
 pub fn methods() -> &'static [&'static dyn WeightMethod] {

@@ -1,4 +1,4 @@
-//! Levels that are sums of parts: what `spqr`, `llm-int8`, `lord` and `bitstack` store.
+//! Levels that are sums of parts: what `spqr`, `llm-int8`, `lord`, `bitstack` and `online-rotation` store.
 //!
 //! | written | what it is | bits a weight |
 //! |---|---|---|
@@ -6,11 +6,15 @@
 //! | `int8:columns:P` | [`Sum::Columns`]: int8 rows, and the P of 1,000 largest columns as f16 | 8 + 16·P/1,000 |
 //! | `rank:P` | [`Sum::LowRank`]: factors of rank P/1,000 of the smaller side | 16·rank·(1/rows + 1/cols) |
 //! | `stack:N[:R]` | [`Sum::Stack`]: N blocks of signs times magnitudes of rank R (else 1 for each 256 of the smaller side, at most 16) | N·(1 + 16·R·(1/rows + 1/cols)) |
+//! | `turned:q3_k`, `turned:int3:128` | [`Sum::Turned`]: blocks or a grid, and random signs with a Hadamard transform before the inputs | those of the grid |
 //!
 //! The number of weights, columns or blocks follows from the level and the shape alone, so a file can be planned before
 //! anything is compressed.
 
+use crate::Level;
 use brevity_formats::TensorType;
+use brevity_kernels::hadamard;
+use brevity_parts::Transform;
 use brevity_parts::stored::{Descriptor, PartDescriptor};
 use std::fmt;
 
@@ -25,6 +29,50 @@ pub enum Sum {
     LowRank { rank: u16 },
     /// `blocks` sign matrices with magnitudes of rank `rank` (0: one for each 256 of the smaller side, at most 16).
     Stack { blocks: u8, rank: u8 },
+    /// One plain grid whose inputs are turned while the model runs.
+    Turned(Codes),
+}
+
+/// What is behind a turn: codes of one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codes {
+    Type(TensorType),
+    Integer { bits: u8, group: usize },
+}
+
+impl Codes {
+    /// As a level of its own.
+    pub fn level(self) -> Level {
+        match self {
+            Codes::Type(ty) => Level::Type(ty),
+            Codes::Integer { bits, group } => Level::Integer { bits, group },
+        }
+    }
+
+    /// The codes of a level; none where it is plain numbers or a sum.
+    pub fn of(level: Level) -> Option<Self> {
+        match level {
+            _ if level.is_plain() => None,
+            Level::Type(ty) => Some(Codes::Type(ty)),
+            Level::Integer { bits, group } => Some(Codes::Integer { bits, group }),
+            Level::Sum(_) => None,
+        }
+    }
+
+    fn part(self) -> PartDescriptor {
+        match self {
+            Codes::Type(ty) => PartDescriptor::Blocks { ty: ty.name().to_string() },
+            Codes::Integer { bits, group } => PartDescriptor::Grid { bits, group },
+        }
+    }
+}
+
+/// Seed of the signs of every turn: inputs that several matrices read are turned once.
+const TURN_SEED: u32 = 0x5157;
+
+/// The transform of inputs of `cols`: signs, and Hadamard transforms of the largest power of two that divides them.
+pub(crate) fn turn(cols: usize) -> Transform {
+    Transform::Hadamard { block: hadamard::block(cols), seed: Some(TURN_SEED) }
 }
 
 /// Bits of SpQR's second-level codes.
@@ -35,6 +83,9 @@ pub(crate) const TILE: usize = 16;
 impl Sum {
     /// Reads what the table above shows.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some(codes) = text.strip_prefix("turned:") {
+            return Codes::of(Level::parse(codes).ok()?).map(Sum::Turned);
+        }
         let mut words = text.split(':');
         let kind = words.next()?;
         let rest: Vec<&str> = words.collect();
@@ -62,6 +113,7 @@ impl Sum {
             Sum::Columns { columns } => columns <= 1000,
             Sum::LowRank { rank } => (1..=1000).contains(&rank),
             Sum::Stack { blocks, .. } => blocks > 0,
+            Sum::Turned(_) => true,
         }
     }
 
@@ -116,8 +168,10 @@ impl Sum {
                 let rank = self.rank(rows, cols);
                 vec![PartDescriptor::SignScale { rank, gain: true }; usize::from(blocks)]
             }
+            Sum::Turned(codes) => vec![codes.part()],
         };
-        Descriptor { shape: (rows, cols), transform: None, parts }
+        let transform = matches!(self, Sum::Turned(_)).then(|| turn(cols));
+        Descriptor { shape: (rows, cols), transform, parts }
     }
 
     /// Bytes of a matrix, everything counted.
@@ -126,9 +180,17 @@ impl Sum {
         Some(fields.iter().map(brevity_parts::FieldPlan::bytes).sum())
     }
 
-    /// What replaces it where a sum makes no sense (matrices of one row or column): 16 bits.
-    pub(crate) fn fit(self, cols: usize) -> Option<TensorType> {
-        (cols < 2).then_some(TensorType::F16)
+    /// The level itself where rows of `cols` fit, or else the nearest; 16 bits where a sum makes no sense (matrices of one
+    /// column).
+    pub(crate) fn fit(self, cols: usize) -> Level {
+        match self {
+            _ if cols < 2 => Level::Type(TensorType::F16),
+            Sum::Turned(codes) => {
+                let level = codes.level().fit(cols);
+                Codes::of(level).map_or(level, |codes| Level::Sum(Sum::Turned(codes)))
+            }
+            _ => Level::Sum(self),
+        }
     }
 }
 
@@ -140,6 +202,7 @@ impl fmt::Display for Sum {
             Sum::LowRank { rank } => write!(f, "rank:{rank}"),
             Sum::Stack { blocks, rank: 0 } => write!(f, "stack:{blocks}"),
             Sum::Stack { blocks, rank } => write!(f, "stack:{blocks}:{rank}"),
+            Sum::Turned(codes) => write!(f, "turned:{}", codes.level()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What calibration text says of a model: second moments or Hessians of every linear's inputs, and sensitivities.
 
 use super::sensitivity::{Sensitivities, moments_role};
-use crate::evaluate::{Finished, Score, Text};
+use crate::evaluate::{self, Score, Text};
 use crate::importance::Given;
 use crate::progress::Show;
 use crate::texts;
@@ -89,8 +89,7 @@ impl Calibration {
         let second = (needs == Needs::Hessian).then_some(&mut hessians as &mut dyn Tap);
         let mut both = Both(&mut moments, second);
         let show = (show, "calibrating");
-        let finished = Finished::run(source.config(), source, &windows.tokens, options, Some(&mut both), show)?;
-        finished.tap_head(&mut both);
+        evaluate::watch(source.config(), source, &windows.tokens, options, &mut both, show)?;
         Ok(Self { moments, sites: hessians.finish()?, given: None, sensitivities: Sensitivities::typical() })
     }
 

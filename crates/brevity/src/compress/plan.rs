@@ -79,7 +79,7 @@ impl Planner<'_> {
     /// If the budget is impossible (the error names the smallest possible), a weight is not finite, or the user stopped.
     pub fn plan(&self, goal: Goal) -> Result<Plan> {
         let slots = self.slots();
-        let weights = slots.iter().map(Slot::weights).sum();
+        let weights = self.source.weights();
         match goal {
             Goal::Grid(level) => self.uniform(&slots, level, weights),
             Goal::Bits(bits) => self.within(&slots, (bits * weights as f64 / 8.0).floor() as u64, weights),
@@ -178,13 +178,12 @@ impl Planner<'_> {
 
     /// The plan that gives every tensor of the database its level.
     pub fn of(&self, database: &Database, levels: Vec<Level>) -> Plan {
-        let weights = database.entries.iter().map(|entry| entry.weights).sum();
         let pick = |((entry, group), level): ((&TensorEntry, &Entry), Level)| {
             let candidate = group.candidates.iter().find(|candidate| candidate.level == level);
             candidate.map(|candidate| self.planned(entry, *candidate))
         };
         let tensors = self.source.tensors().iter().zip(&database.entries).zip(levels).filter_map(pick).collect();
-        let mut plan = finish(tensors, weights);
+        let mut plan = finish(tensors, self.source.weights());
         plan.next = next(database, &plan);
         plan
     }

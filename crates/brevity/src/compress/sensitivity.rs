@@ -19,7 +19,7 @@ use brevity_measure::divergence;
 use brevity_model::forward::Options;
 use brevity_model::source::TensorEntry;
 use brevity_model::stream::Stream;
-use brevity_model::weights::{BlockWeights, Embedding, Head};
+use brevity_model::weights::{BlockWeights, Head};
 use brevity_model::{ModelSource, Role, TensorKind};
 use brevity_parts::{Activation, Input};
 use brevity_weights::database::output_error;
@@ -46,7 +46,6 @@ struct Probe<'a> {
     source: &'a ModelSource,
     blocks: Vec<BlockWeights>,
     head: Head,
-    embedding: Embedding,
     /// Hidden states before each block, and after the last.
     states: Vec<Matrix>,
     reference: Matrix,
@@ -148,9 +147,9 @@ impl<'a> Probe<'a> {
             states.push(copy(stream.states()));
             blocks.push(block);
         }
-        let (head, embedding) = (Head::load(config, source)?, Embedding::load(config, source)?);
-        let mut probe = Self { source, blocks, head, embedding, states, reference: Matrix::default() };
-        probe.reference = probe.logits(stream.states(), &probe.head, &probe.embedding);
+        let head = Head::load(config, source)?;
+        let mut probe = Self { source, blocks, head, states, reference: Matrix::default() };
+        probe.reference = probe.logits(stream.states(), &probe.head);
         Ok(probe)
     }
 
@@ -174,10 +173,9 @@ impl<'a> Probe<'a> {
                 stream.set_states(&self.states[layer]);
                 stream.advance(layer, &BlockWeights::load(config, layer, &disturbed)?, None)?;
                 self.finish(stream, layer + 1)?;
-                self.logits(stream.states(), &self.head, &self.embedding)
+                self.logits(stream.states(), &self.head)
             }
             None => {
-                let embedding = Embedding::load(config, &disturbed)?;
                 let head = Head::load(config, &disturbed)?;
                 if entry.role.kind == TensorKind::TokenEmbedding {
                     *stream = Stream::new(config, &disturbed, windows, stream.options())?;
@@ -185,7 +183,7 @@ impl<'a> Probe<'a> {
                 } else {
                     stream.set_states(&self.states[config.layers()]);
                 }
-                self.logits(stream.states(), &head, &embedding)
+                self.logits(stream.states(), &head)
             }
         };
         let divergence = self.divergence(&logits)?;
@@ -199,11 +197,11 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    fn logits(&self, states: &Matrix, head: &Head, embedding: &Embedding) -> Matrix {
+    fn logits(&self, states: &Matrix, head: &Head) -> Matrix {
         let mut normed = Matrix::default();
         head.norm().apply(states.view(), &mut normed);
         let mut logits = Matrix::zeros(normed.rows(), self.source.config().vocab);
-        head.logits(embedding, &Input::new(normed.view(), Activation::F32), &mut logits.view_mut());
+        head.logits(&Input::new(normed.view(), Activation::F32), &mut logits.view_mut());
         logits
     }
 

@@ -15,7 +15,7 @@ use brevity_kernels::Matrix;
 use brevity_measure::divergence;
 use brevity_model::forward::Options;
 use brevity_model::stream::Stream;
-use brevity_model::weights::{BlockWeights, Embedding, Head};
+use brevity_model::weights::{BlockWeights, Head};
 use brevity_model::{ModelSource, TensorKind};
 use brevity_parts::{Activation, Input};
 use brevity_weights::allocate::Ladders;
@@ -49,7 +49,6 @@ pub struct TrueLoss<'a> {
 struct Base {
     choice: Vec<usize>,
     blocks: Vec<BlockWeights>,
-    embedding: Embedding,
     head: Head,
     /// Before each block, and after the last.
     states: Vec<Matrix>,
@@ -88,9 +87,9 @@ impl<'a> TrueLoss<'a> {
             stop::check()?;
             stream.advance(layer, &BlockWeights::load(config, layer, source)?, None)?;
         }
-        let (head, embedding) = (Head::load(config, source)?, Embedding::load(config, source)?);
-        let reference = logits(stream.states(), &head, &embedding, config.vocab);
-        let base = Base { choice: Vec::new(), blocks: Vec::new(), embedding, head, states: Vec::new() };
+        let head = Head::load(config, source)?;
+        let reference = logits(stream.states(), &head, config.vocab);
+        let base = Base { choice: Vec::new(), blocks: Vec::new(), head, states: Vec::new() };
         let mut measured = Self { source, levels, ladders, windows, reference, base, streams: HashMap::new() };
         measured.rebase(choice)?;
         Ok(measured)
@@ -125,7 +124,7 @@ impl<'a> TrueLoss<'a> {
             stream.advance(layer, &self.base.blocks[layer], None)?;
             states.push(copy(stream.states()));
         }
-        (self.base.head, self.base.embedding) = (Head::load(config, &model)?, Embedding::load(config, &model)?);
+        self.base.head = Head::load(config, &model)?;
         (self.base.states, self.base.choice) = (states, choice.to_vec());
         Ok(())
     }
@@ -180,11 +179,8 @@ impl<'a> TrueLoss<'a> {
             }
         }
         let logits = match heads {
-            true => {
-                let (head, embedding) = (Head::load(config, &model)?, Embedding::load(config, &model)?);
-                logits(stream.states(), &head, &embedding, config.vocab)
-            }
-            false => logits(stream.states(), &self.base.head, &self.base.embedding, config.vocab),
+            true => logits(stream.states(), &Head::load(config, &model)?, config.vocab),
+            false => logits(stream.states(), &self.base.head, config.vocab),
         };
         self.streams.insert(key, stream);
         let first = windows.start * self.windows[0].len();
@@ -230,14 +226,14 @@ fn options() -> Options {
     Options { activation: Activation::F32, ..Options::default() }
 }
 
-fn logits(states: &Matrix, head: &Head, embedding: &Embedding, vocab: usize) -> Matrix {
+fn logits(states: &Matrix, head: &Head, vocab: usize) -> Matrix {
     let mut all = Matrix::zeros(states.rows(), vocab);
     let (mut normed, mut some) = (Matrix::default(), Matrix::default());
     for start in (0..states.rows()).step_by(ROWS) {
         let rows = start..(start + ROWS).min(states.rows());
         head.norm().apply(states.view().rows_range(rows.clone()), &mut normed);
         some.reshape(rows.len(), vocab);
-        head.logits(embedding, &Input::new(normed.view(), Activation::F32), &mut some.view_mut());
+        head.logits(&Input::new(normed.view(), Activation::F32), &mut some.view_mut());
         all.data_mut()[rows.start * vocab..rows.end * vocab].copy_from_slice(some.data());
     }
     all

@@ -120,6 +120,7 @@ impl ModelSource {
             tokenizer: OnceLock::new(),
             dense: Mutex::new(None),
             fold_digest: Some(digest),
+            untied: original.untied || original.config.tied && folds.untie,
             store: Box::new(FoldedStore { original, tensors, last: Mutex::new(None) }),
         })
     }

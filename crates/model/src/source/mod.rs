@@ -36,7 +36,7 @@ pub use tensor::TensorEntry;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::names::Role;
+use crate::names::{Role, TensorKind};
 use crate::tokenizer::Tokenizer;
 use tensor::{Found, Layout, Store};
 
@@ -76,6 +76,8 @@ pub struct ModelSource {
     /// The packed tensor whose rows were read last, dequantised: rows are asked for one after another.
     dense: Mutex<Option<(Role, Arc<Matrix>)>>,
     fold_digest: Option<u64>,
+    /// Whether folds made a head of its own of a tied one.
+    untied: bool,
 }
 
 impl ModelSource {
@@ -198,9 +200,11 @@ impl ModelSource {
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
-    /// Number of weights in all tensors.
+    /// Number of weights in all tensors; a head that folds untied from the embedding counts with it.
     pub fn weights(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.rows as u64 * tensor.cols as u64).sum()
+        let head = Role::global(TensorKind::Output);
+        let counted = self.tensors.iter().filter(|tensor| !(self.untied && tensor.role == head));
+        counted.map(|tensor| tensor.rows as u64 * tensor.cols as u64).sum()
     }
 
     /// Rows of a tensor as f32, outputs × inputs; checked to be finite.
@@ -358,6 +362,7 @@ impl Parts {
             tokenizer: OnceLock::new(),
             dense: Mutex::new(None),
             fold_digest: None,
+            untied: false,
         })
     }
 }

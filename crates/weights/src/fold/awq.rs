@@ -29,6 +29,7 @@ use crate::database::SAMPLE_WEIGHTS;
 use crate::database::sample_rows;
 use crate::method::{Needs, Statistics, WeightMethod};
 use crate::quantize::RoundToNearest;
+use crate::sum::Codes;
 use crate::{Error, Hessian, Level, Sum};
 use brevity_kernels::dense::DensePanels;
 use brevity_kernels::{Matrix, math};
@@ -185,6 +186,8 @@ impl Linear {
             Level::Integer { group, .. } => group,
             Level::Type(ty) => ty.block(),
             Level::Sum(Sum::Outliers { group, .. }) => usize::from(group),
+            Level::Sum(Sum::Turned(Codes::Integer { group, .. })) => group,
+            Level::Sum(Sum::Turned(Codes::Type(ty))) => ty.block(),
             Level::Sum(_) => 0,
         };
         let mut clip = Clip { group, most: Vec::new() };

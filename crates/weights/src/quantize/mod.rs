@@ -5,6 +5,7 @@ mod feedback;
 pub mod gptq;
 mod imatrix;
 mod llm_int8;
+mod online_rotation;
 mod rtn;
 mod spqr;
 mod sweep;
@@ -14,6 +15,7 @@ pub(crate) use feedback::mean_diagonal;
 pub use gptq::Gptq;
 pub use imatrix::ImportanceMatrix;
 pub use llm_int8::LlmInt8;
+pub use online_rotation::OnlineRotation;
 pub use rtn::RoundToNearest;
 pub use spqr::Spqr;
 
