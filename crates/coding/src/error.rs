@@ -75,4 +75,12 @@ pub enum Error {
         /// What it must be.
         total: u32,
     },
+    /// Frequencies that do not sum to the whole, or one symbol that has all of it.
+    #[error("the frequencies sum to {sum}, expected {total} shared by two symbols or more")]
+    Frequencies {
+        /// Their sum.
+        sum: u32,
+        /// What it must be.
+        total: u32,
+    },
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`range`] codes one symbol after the other, first in first out: bits with a probability of 16 bits, symbols
 //!   with an [`Interval`](range::Interval) of a total up to 2²⁴, raw bits.
-//! - [`huffman`] codes symbols by whole bits, fast; [`bits`] packs them.
+//! - [`rans`] codes bytes by a table, 64 at a time; [`huffman`] by whole bits; [`golomb`] numbers whose size it learns; [`bits`] packs bits.
 //! - [`logistic`], [`history`], [`counter`], [`bank`], [`mixer`] and [`apm`] are what context mixing is made of, with the mixer's loops in
 //!   [`simd`].
 //! - [`cdf`] turns probabilities into such intervals, every symbol possible, the same on every machine.
@@ -38,11 +38,13 @@ pub mod bits;
 pub mod cdf;
 pub mod counter;
 mod error;
+pub mod golomb;
 pub mod history;
 pub mod huffman;
 pub mod logistic;
 pub mod mixer;
 pub mod range;
+pub mod rans;
 pub mod simd;
 
 pub use error::Error;

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod rans;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
