@@ -7,10 +7,12 @@
 //! | 2 | [`lz`] |
 //! | 4 | [`bwt`]: transform (a byte), length after it, words, four starts (varints), the coded ranks |
 //! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes, banks (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
+//! | 5 | [`tensors`] |
 
 use crate::cm::{self, Plain, Settings, Text};
 use crate::level::{Level, Pipeline};
 use crate::transform::{calls, records, words};
+use crate::tensors::{self, Segment};
 use crate::{bwt, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
@@ -20,6 +22,7 @@ const FILL: u8 = 1;
 const LZ: u8 = 2;
 const MIX: u8 = 3;
 const SORT: u8 = 4;
+pub(crate) const TENSORS: u8 = 5;
 
 /// Blocks from this size take two lanes.
 const TWO_LANES: usize = 1 << 20;
@@ -61,6 +64,16 @@ pub fn is_text(bytes: &[u8]) -> bool {
 /// log₂ of the table for so many bytes, at most `most`.
 pub fn table_bits(length: usize, most: u32) -> u32 {
     (length.max(1).ilog2() + 7).clamp(16, most)
+}
+
+/// Encodes a block that holds these numbers.
+pub fn encode_segments(bytes: &[u8], segments: &[Segment], level: &Level) -> Vec<u8> {
+    if segments.iter().all(|segment| segment.kind == tensors::kind::Kind::Bytes) {
+        return encode(bytes, level);
+    }
+    let mut coded = vec![TENSORS];
+    tensors::encode(bytes, segments, level, backend(), &mut coded);
+    if coded.len() <= bytes.len() { coded } else { encode(bytes, level) }
 }
 
 /// Encodes a block.
@@ -212,6 +225,7 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
         }
         MIX => unmix(rest, length, memory),
         SORT => unsort(rest, length, memory),
+        TENSORS => tensors::decode(rest, length, memory, backend()),
         _ => Err(Failure::Malformed),
     }
 }

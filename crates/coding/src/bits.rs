@@ -96,6 +96,11 @@ impl<'a> BitReader<'a> {
         value
     }
 
+    /// Bytes of which something was taken.
+    pub fn position(&self) -> usize {
+        (self.at * 8).saturating_sub(self.count as usize).div_ceil(8)
+    }
+
     /// Whether more was taken than there is.
     pub fn overran(&self) -> bool {
         (self.at * 8).saturating_sub(self.count as usize) > self.bytes.len() * 8

@@ -6,11 +6,16 @@ use super::{MAGIC, Progress, VERSION};
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::level::Level;
+use crate::tensors::Segment;
+use crate::tensors::layout::{self, Tensor};
 use brevity_kernels::pool;
 use std::fs::{self, File, Metadata};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+/// Largest block of tensors: what is learnt of a tensor in one does not help in the next, but threads share the work.
+const TENSOR_BLOCK: usize = 1 << 25;
 
 /// How to pack.
 #[derive(Clone, Copy)]
@@ -177,7 +182,11 @@ fn modified(found: &Metadata) -> (i64, u32) {
 fn read_whole(path: &Path, size: u64, packer: &mut Packer<'_, '_>) -> Result<()> {
     let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
     let before = file.metadata().map_err(|error| Error::io("read", path, error))?;
-    let read = packer.take(path, &mut file)?;
+    let tensors = layout::tensors(path);
+    let read = match tensors.as_slice() {
+        [] => packer.take(path, &mut file)?,
+        tensors => packer.take_tensors(path, &mut file, tensors)?,
+    };
     let after = file.metadata().map_err(|error| Error::io("read", path, error))?;
     if read != size || before.len() != after.len() || modified(&before) != modified(&after) {
         return Err(Error::Changed { path: path.to_path_buf() });
@@ -191,8 +200,10 @@ struct Packer<'o, 'p> {
     block: usize,
     /// Blocks that are coded at once.
     batch: usize,
-    full: Vec<Vec<u8>>,
+    full: Vec<(Vec<u8>, Vec<Segment>)>,
     open: Vec<u8>,
+    /// What the open block holds of a file of tensors; nothing where it holds anything else.
+    segments: Vec<Segment>,
     index: Index,
     written: u64,
     raw: u64,
@@ -217,6 +228,7 @@ impl<'o, 'p> Packer<'o, 'p> {
             batch,
             full: Vec::new(),
             open: Vec::new(),
+            segments: Vec::new(),
             index: Index::default(),
             written: 0,
             raw: 0,
@@ -230,6 +242,24 @@ impl<'o, 'p> Packer<'o, 'p> {
         self.out.write_all(bytes).map_err(|error| Error::io("write", Path::new("the archive"), error))?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Takes a file of tensors: its blocks begin and end with it.
+    fn take_tensors(&mut self, path: &Path, input: &mut dyn Read, tensors: &[Tensor]) -> Result<u64> {
+        self.cut()?;
+        let block = self.block;
+        self.block = block.min(TENSOR_BLOCK);
+        let (mut from, mut ended) = (0, false);
+        while !ended {
+            let part = &mut input.take(self.block as u64);
+            let read = self.fill(path, part)?;
+            ended = read < self.block as u64;
+            self.segments = layout::segments(tensors, from, from + read);
+            from += read;
+            self.cut()?;
+        }
+        self.block = block;
+        Ok(from)
     }
 
     /// Takes all bytes of a stream.
@@ -251,10 +281,16 @@ impl<'o, 'p> Packer<'o, 'p> {
         }
     }
 
+    /// Reads into the open block until the input ends.
+    fn fill(&mut self, path: &Path, input: &mut dyn Read) -> Result<u64> {
+        let read = input.read_to_end(&mut self.open).map_err(|error| Error::io("read", path, error))?;
+        Ok(read as u64)
+    }
+
     /// Ends the open block.
     fn cut(&mut self) -> Result<()> {
         if !self.open.is_empty() {
-            self.full.push(std::mem::take(&mut self.open));
+            self.full.push((std::mem::take(&mut self.open), std::mem::take(&mut self.segments)));
         }
         if self.full.len() >= self.batch { self.flush() } else { Ok(()) }
     }
@@ -266,10 +302,10 @@ impl<'o, 'p> Packer<'o, 'p> {
         let level = self.options.level;
         pool::parallel(full.len(), |i| {
             if let Ok(mut place) = coded[i].lock() {
-                *place = codec::encode(&full[i], &level);
+                *place = codec::encode_segments(&full[i].0, &full[i].1, &level);
             }
         });
-        for (raw, payload) in full.iter().zip(coded) {
+        for ((raw, _), payload) in full.iter().zip(coded) {
             let payload = payload.into_inner().unwrap_or_default();
             self.frame(Tag::Block, raw, &payload)?;
             self.index.blocks.push((raw.len() as u32, payload.len() as u32));
