@@ -15,16 +15,14 @@ use super::{CHUNK, Segment, planes};
 use crate::varint;
 use brevity_coding::bits::{BitReader, BitWriter};
 use brevity_coding::counter::{Counter, Rates};
-use brevity_coding::logistic::Logistic;
-use brevity_coding::mixer::{Mixer, ONE};
 use brevity_coding::range::{Decoder, Encoder};
 use brevity_coding::rans::Table;
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 
 /// Numbers below which a model has no time to learn.
 const LEAST: usize = 2048;
-/// Contexts of an answer.
-const CONTEXTS: usize = 7;
+/// log₂ of the steps of width that share counters, 256 an octave.
+const STEP: u32 = 5;
 /// Octaves that widths are told apart in, to either side of the most frequent exponent; 256 steps an octave.
 const OCTAVES: i32 = 12;
 const WIDEST: i32 = 2 * OCTAVES * 256;
@@ -82,27 +80,46 @@ fn widths(table: &Table, kind: Kind) -> Box<[i32; 256]> {
     Box::new(std::array::from_fn(|symbol| ((symbol as i32 - mode) * step + OCTAVES * 256).clamp(0, WIDEST)))
 }
 
+/// Predicts the width of a number from what is around it: `all + Σ wᵢ · (xᵢ − all)`, the weights learnt by least mean squares.
+struct Width {
+    weights: [i32; FEATURES],
+    seen: [i32; FEATURES],
+}
+
+/// The row, the column, to the left, above.
+const FEATURES: usize = 4;
+
+impl Width {
+    #[inline(always)]
+    fn predict(&mut self, seen: [i32; FEATURES], all: i32) -> i32 {
+        self.seen = seen.map(|x| x - all);
+        let sum: i32 = self.weights.iter().zip(&self.seen).map(|(w, x)| (w * x) >> 8).sum();
+        (all + (sum >> 6)).clamp(0, WIDEST)
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, error: i32) {
+        for (w, x) in self.weights.iter_mut().zip(&self.seen) {
+            *w = (*w + ((x * error + (1 << 12)) >> 13)).clamp(-65_536, 65_536);
+        }
+    }
+}
+
 struct Model {
     nodes: Vec<Node>,
     widths: Box<[i32; 256]>,
     /// Counters of a context are this far apart.
     stride: usize,
-    counters: [Vec<Counter>; CONTEXTS],
-    mixer: Mixer<16>,
+    counters: Vec<Counter>,
     mantissa: Vec<Counter>,
-    /// Mean widths of the columns, of the row, of all.
-    columns: Vec<i32>,
+    width: Width,
+    /// Mean widths of the columns, of the row, of all; widths of the row above, and of the number to the left.
+    columns: Vec<[i32; 2]>,
     row: i32,
     all: i32,
-    /// Highest bytes of the row above, and of this one so far.
-    above: Vec<u8>,
-    last: [u8; 2],
-    logistic: &'static Logistic,
+    left: i32,
     rates: Rates,
 }
-
-/// Contexts that each of the seven can be in.
-const PLACES: [usize; CONTEXTS] = [1, 128, 128, 64 * 64, 512, 32 * 32, 32 * 32];
 
 trait Coder {
     fn code(&mut self, bit: u32, p: u32) -> u32;
@@ -131,58 +148,35 @@ impl Model {
         let middle = OCTAVES * 256;
         Self {
             widths: widths(table, segment.kind),
-            counters: PLACES.map(|places| vec![Counter::default(); places * stride]),
-            mixer: Mixer::new(nodes.len(), ONE / 5),
+            counters: vec![Counter::default(); ((WIDEST >> STEP) as usize + 1) * stride],
             mantissa: vec![Counter::default(); 256 << (MANTISSA + 3)],
-            columns: vec![middle; columns],
+            width: Width { weights: [1 << 14, 1 << 14, 0, 0], seen: [0; FEATURES] },
+            columns: vec![[middle; 2]; columns],
             row: middle,
             all: middle,
-            above: vec![0; columns],
-            last: [0; 2],
-            logistic: Logistic::get(),
+            left: middle,
             rates: Rates::get(),
             nodes,
             stride,
         }
     }
 
-    /// Where the counters of each context begin for the number of this column.
     #[inline(always)]
-    fn places(&self, column: usize) -> ([usize; CONTEXTS], i32) {
-        let width = |byte: u8| (self.widths[usize::from(byte)] >> 8) as usize;
-        let (row, own) = (self.row, self.columns[column]);
-        let expected = (row + own - self.all).clamp(0, WIDEST);
-        let [left, second] = self.last;
-        let places = [
-            0,
-            (row >> 6) as usize,
-            (own >> 6) as usize,
-            ((row >> 7) as usize) << 6 | (own >> 7) as usize,
-            (expected >> 4) as usize,
-            width(left) << 5 | width(self.above[column]),
-            width(left) << 5 | width(second),
-        ];
-        (places.map(|place| place * self.stride), expected)
+    fn expected(&mut self, column: usize) -> i32 {
+        let [own, above] = self.columns[column];
+        self.width.predict([self.row, own, self.left, above], self.all)
     }
 
     /// Codes the highest byte; a decoder ignores the one it is given.
     #[inline(always)]
-    fn byte<S: Simd, K: Coder>(&mut self, coder: &mut K, byte: u8, places: &[usize; CONTEXTS]) -> u8 {
+    fn byte<K: Coder>(&mut self, coder: &mut K, byte: u8, expected: i32) -> u8 {
+        let place = (expected >> STEP) as usize * self.stride;
         let mut node = 0u16;
         while node < LEAF {
-            let at = usize::from(node);
-            let Node { below, next } = self.nodes[at];
-            let mut x = [0; 16];
-            for (i, place) in places.iter().enumerate() {
-                x[i] = i32::from(self.logistic.stretch(self.counters[i][place + at].p()));
-            }
-            x[CONTEXTS] = 256;
-            self.mixer.mix::<S>(&x, at, self.logistic);
-            let bit = coder.code(u32::from(byte < below), u32::from(self.mixer.p()));
-            self.mixer.learn::<S>(&x, bit, 2);
-            for (i, place) in places.iter().enumerate() {
-                self.counters[i][place + at].learn(bit, 1000, self.rates);
-            }
+            let Node { below, next } = self.nodes[usize::from(node)];
+            let counter = &mut self.counters[place + usize::from(node)];
+            let bit = coder.code(u32::from(byte < below), u32::from(counter.p()));
+            counter.learn(bit, 1000, self.rates);
             node = next[bit as usize & 1];
         }
         node as u8
@@ -204,16 +198,28 @@ impl Model {
     }
 
     #[inline(always)]
-    fn learn(&mut self, column: usize, row: usize, byte: u8) {
+    fn learn(&mut self, column: usize, row: usize, byte: u8, expected: i32) {
         let width = self.widths[usize::from(byte)];
+        self.width.learn(width - expected);
         self.row += (width - self.row) >> 5;
         self.all += (width - self.all) >> 10;
-        let own = &mut self.columns[column];
-        *own += (width - *own) / (row.min(31) as i32 + 2);
-        self.above[column] = byte;
-        self.last = [byte, self.last[0]];
+        let [own, above] = &mut self.columns[column];
+        *own += ((width - *own) * RECIPROCALS[row.min(31)]) >> 12;
+        *above = width;
+        self.left = width;
     }
 }
+
+/// `4096 / (n + 2)`: a mean of the first numbers, later one that forgets.
+const RECIPROCALS: [i32; 32] = {
+    let mut table = [0; 32];
+    let mut n = 0;
+    while n < 32 {
+        table[n] = 4096 / (n as i32 + 2);
+        n += 1;
+    }
+    table
+};
 
 /// Runs the model over highest and second bytes; a decoder fills them in.
 struct Run<'a, K> {
@@ -233,13 +239,13 @@ impl<K: Coder> Task for Run<'_, K> {
         let with_mantissa = !self.top.is_empty();
         for (row, line) in self.high.chunks_mut(columns).enumerate() {
             for (column, byte) in line.iter_mut().enumerate() {
-                let (places, expected) = model.places(column);
-                *byte = model.byte::<S, K>(self.coder, *byte, &places);
+                let expected = model.expected(column);
+                *byte = model.byte(self.coder, *byte, expected);
                 if with_mantissa {
                     let top = &mut self.top[row * columns + column];
                     *top = model.mantissa(self.coder, *top, *byte, expected);
                 }
-                model.learn(column, row, *byte);
+                model.learn(column, row, *byte, expected);
             }
         }
     }
