@@ -11,8 +11,8 @@
 
 use crate::cm::{self, Plain, Settings, Text};
 use crate::level::{Level, Pipeline};
-use crate::transform::{calls, records, words};
 use crate::tensors::{self, Segment};
+use crate::transform::{calls, records, words};
 use crate::{bwt, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;

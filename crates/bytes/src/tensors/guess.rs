@@ -12,7 +12,11 @@ fn bits(plane: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
     plane.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let total = plane.len() as f64;
-    counts.iter().filter(|count| **count > 0).map(|&count| f64::from(count) * (total / f64::from(count)).log2() + 6.0).sum()
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|&count| f64::from(count) * (total / f64::from(count)).log2() + 6.0)
+        .sum()
 }
 
 /// The kind of numbers whose planes take the fewest bits; none if that is hardly better than bytes.

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod model;
 pub mod planes;
 pub mod stream;
+mod width;
 
 use crate::codec::{self, Failure};
 use crate::level::Level;
@@ -53,7 +54,7 @@ pub fn encode(bytes: &[u8], segments: &[Segment], level: &Level, backend: Backen
     out.reserve(bytes.len() / 4 * 3);
     let mut others = Vec::new();
     varint::put(segments.len() as u64, out);
-    let (mut at, mut scratch) = (0, Vec::new());
+    let (mut at, mut scratch, mut streams) = (0, Vec::new(), stream::Encoder::new(backend));
     for segment in segments {
         let part = &bytes[at..at + segment.bytes];
         at += segment.bytes;
@@ -77,7 +78,7 @@ pub fn encode(bytes: &[u8], segments: &[Segment], level: &Level, backend: Backen
                 out.push(PLANES);
                 for chunk in whole.chunks(chunk_bytes(segment.kind)) {
                     planes::split(segment.kind, chunk, &mut scratch, backend);
-                    scratch.iter().for_each(|plane| stream::encode(plane, out, backend));
+                    scratch.iter().for_each(|plane| streams.encode(plane, out));
                 }
             }
         }

@@ -1,9 +1,8 @@
 //! Floats by contexts: the exponent behind its neighbours, the top of the mantissa behind the exponent.
 //!
-//! The highest byte of a float (rotated, see [`planes`](super::planes)) is coded as the answers on the way down a binary tree over the bytes that
-//! occur, weighed by how often they do. Each answer is predicted by counters in seven contexts and their mix:
-//! nothing; the mean exponent of the row so far, `R`; that of the column, `C`; both, coarsely; `R + C − mean`, finely; the exponents to the left and above;
-//! the two to the left. A mean of `n` logarithms of Gaussian numbers tells their width to within `1.6 / √n` bits.
+//! How wide the distribution of a number is, is foretold from what stands around it ([`Widths`]). Then the highest byte of the
+//! float (rotated, see [`planes`](super::planes)) is coded as the answers on the way down a binary tree over the bytes that occur, each predicted by a
+//! counter of its own for every eighth of an octave of `w`. Mixing seven contexts instead took 0.05 % less space and 2.4 times the time.
 //!
 //! Inside an octave a density that falls makes small mantissas likelier, the more so the farther out: the top three bits of the mantissa are
 //! coded by counters behind the exponent and the exponent beside the width that is expected. The rest of a
@@ -11,6 +10,7 @@
 
 use super::kind::Kind;
 use super::stream::{self, take};
+use super::width::Widths;
 use super::{CHUNK, Segment, planes};
 use crate::varint;
 use brevity_coding::bits::{BitReader, BitWriter};
@@ -26,8 +26,6 @@ const STEP: u32 = 5;
 /// Octaves that widths are told apart in, to either side of the most frequent exponent; 256 steps an octave.
 const OCTAVES: i32 = 12;
 const WIDEST: i32 = 2 * OCTAVES * 256;
-/// Rows of unknown length are taken to be this long.
-const ROW: usize = 1024;
 /// Bits of the mantissa that are modelled, and of the same byte that are not.
 const MANTISSA: u32 = 3;
 const PACKED: u32 = 8 - MANTISSA;
@@ -80,31 +78,6 @@ fn widths(table: &Table, kind: Kind) -> Box<[i32; 256]> {
     Box::new(std::array::from_fn(|symbol| ((symbol as i32 - mode) * step + OCTAVES * 256).clamp(0, WIDEST)))
 }
 
-/// Predicts the width of a number from what is around it: `all + Σ wᵢ · (xᵢ − all)`, the weights learnt by least mean squares.
-struct Width {
-    weights: [i32; FEATURES],
-    seen: [i32; FEATURES],
-}
-
-/// The row, the column, to the left, above.
-const FEATURES: usize = 4;
-
-impl Width {
-    #[inline(always)]
-    fn predict(&mut self, seen: [i32; FEATURES], all: i32) -> i32 {
-        self.seen = seen.map(|x| x - all);
-        let sum: i32 = self.weights.iter().zip(&self.seen).map(|(w, x)| (w * x) >> 8).sum();
-        (all + (sum >> 6)).clamp(0, WIDEST)
-    }
-
-    #[inline(always)]
-    fn learn(&mut self, error: i32) {
-        for (w, x) in self.weights.iter_mut().zip(&self.seen) {
-            *w = (*w + ((x * error + (1 << 12)) >> 13)).clamp(-65_536, 65_536);
-        }
-    }
-}
-
 struct Model {
     nodes: Vec<Node>,
     widths: Box<[i32; 256]>,
@@ -112,12 +85,7 @@ struct Model {
     stride: usize,
     counters: Vec<Counter>,
     mantissa: Vec<Counter>,
-    width: Width,
-    /// Mean widths of the columns, of the row, of all; widths of the row above, and of the number to the left.
-    columns: Vec<[i32; 2]>,
-    row: i32,
-    all: i32,
-    left: i32,
+    expected: Widths,
     rates: Rates,
 }
 
@@ -144,27 +112,15 @@ impl Model {
     fn new(table: &Table, segment: &Segment, count: usize) -> Self {
         let nodes = tree(table);
         let stride = nodes.len().next_power_of_two();
-        let columns = if segment.row == 0 { ROW } else { segment.row }.min(count.max(1));
-        let middle = OCTAVES * 256;
         Self {
             widths: widths(table, segment.kind),
             counters: vec![Counter::default(); ((WIDEST >> STEP) as usize + 1) * stride],
             mantissa: vec![Counter::default(); 256 << (MANTISSA + 3)],
-            width: Width { weights: [1 << 14, 1 << 14, 0, 0], seen: [0; FEATURES] },
-            columns: vec![[middle; 2]; columns],
-            row: middle,
-            all: middle,
-            left: middle,
+            expected: Widths::new(segment.row, count, OCTAVES * 256),
             rates: Rates::get(),
             nodes,
             stride,
         }
-    }
-
-    #[inline(always)]
-    fn expected(&mut self, column: usize) -> i32 {
-        let [own, above] = self.columns[column];
-        self.width.predict([self.row, own, self.left, above], self.all)
     }
 
     /// Codes the highest byte; a decoder ignores the one it is given.
@@ -196,30 +152,7 @@ impl Model {
         }
         node as u8 & ((1 << MANTISSA) - 1)
     }
-
-    #[inline(always)]
-    fn learn(&mut self, column: usize, row: usize, byte: u8, expected: i32) {
-        let width = self.widths[usize::from(byte)];
-        self.width.learn(width - expected);
-        self.row += (width - self.row) >> 5;
-        self.all += (width - self.all) >> 10;
-        let [own, above] = &mut self.columns[column];
-        *own += ((width - *own) * RECIPROCALS[row.min(31)]) >> 12;
-        *above = width;
-        self.left = width;
-    }
 }
-
-/// `4096 / (n + 2)`: a mean of the first numbers, later one that forgets.
-const RECIPROCALS: [i32; 32] = {
-    let mut table = [0; 32];
-    let mut n = 0;
-    while n < 32 {
-        table[n] = 4096 / (n as i32 + 2);
-        n += 1;
-    }
-    table
-};
 
 /// Runs the model over highest and second bytes; a decoder fills them in.
 struct Run<'a, K> {
@@ -235,17 +168,18 @@ impl<K: Coder> Task for Run<'_, K> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let mut model = self.model;
-        let columns = model.columns.len();
+        let columns = model.expected.columns();
         let with_mantissa = !self.top.is_empty();
         for (row, line) in self.high.chunks_mut(columns).enumerate() {
             for (column, byte) in line.iter_mut().enumerate() {
-                let expected = model.expected(column);
+                let predicted = model.expected.predict(column);
+                let expected = predicted.clamp(0, WIDEST);
                 *byte = model.byte(self.coder, *byte, expected);
                 if with_mantissa {
                     let top = &mut self.top[row * columns + column];
                     *top = model.mantissa(self.coder, *top, *byte, expected);
                 }
-                model.learn(column, row, *byte, expected);
+                model.expected.learn(column, row, predicted, model.widths[usize::from(*byte)]);
             }
         }
     }
@@ -287,8 +221,9 @@ pub fn encode(segment: &Segment, raw: &[u8], backend: Backend) -> Option<Vec<u8>
     varint::put(coded.len() as u64, &mut out);
     out.extend(coded);
     out.extend(packed.finish());
+    let mut streams = stream::Encoder::new(backend);
     for plane in all {
-        plane.chunks(CHUNK).for_each(|chunk| stream::encode(chunk, &mut out, backend));
+        plane.chunks(CHUNK).for_each(|chunk| streams.encode(chunk, &mut out));
     }
     Some(out)
 }
@@ -381,8 +316,10 @@ mod tests {
     #[test]
     fn widths_of_rows_and_columns_are_learnt() {
         let raw = bytes(&weights(256, 192), Kind::Bfloat16);
-        let size = |row| encode(&Segment { kind: Kind::Bfloat16, bytes: raw.len(), row }, &raw, Backend::best()).unwrap().len();
-        let bits = |bytes: usize| bytes as f64 * 16.0 / raw.len() as f64 ;
+        let size = |row| {
+            encode(&Segment { kind: Kind::Bfloat16, bytes: raw.len(), row }, &raw, Backend::best()).unwrap().len()
+        };
+        let bits = |bytes: usize| bytes as f64 * 16.0 / raw.len() as f64;
         let (known, unknown) = (size(192) as f64, size(100) as f64);
         assert!(known < unknown * 0.985, "{known} {unknown} {}", bits(size(192)));
     }

@@ -52,50 +52,59 @@ fn is_noise(bytes: &[u8]) -> bool {
     squares * 25 < (total + total * total / 256) * 26
 }
 
-/// Appends a plane.
-pub fn encode(bytes: &[u8], out: &mut Vec<u8>, backend: Backend) {
-    let raw = |out: &mut Vec<u8>| {
+/// Encodes planes.
+pub struct Encoder {
+    backend: Backend,
+    rans: rans::Encoder,
+    coded: Vec<u8>,
+}
+
+impl Encoder {
+    /// With room for nothing yet.
+    pub fn new(backend: Backend) -> Self {
+        Self { backend, rans: rans::Encoder::default(), coded: Vec::new() }
+    }
+
+    /// Appends a plane.
+    pub fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let Some((&first, rest)) = bytes.split_first() else { return };
+        if !is_noise(bytes) {
+            if rest.iter().all(|&byte| byte == first) {
+                return out.extend([FILL, first]);
+            }
+            let counts = histogram(bytes);
+            self.coded.clear();
+            let mode = if bytes.len() >= LEAST_RANS { RANS } else { HUFFMAN };
+            let coded = if mode == RANS { self.rans(bytes, &counts) } else { self.huffman(bytes, &counts) };
+            if coded.is_some() && self.coded.len() + 4 < bytes.len() - bytes.len() / 128 {
+                out.push(mode);
+                varint::put(self.coded.len() as u64, out);
+                return out.extend_from_slice(&self.coded);
+            }
+        }
         out.push(RAW);
         out.extend_from_slice(bytes);
-    };
-    let Some((&first, rest)) = bytes.split_first() else { return };
-    if is_noise(bytes) {
-        return raw(out);
     }
-    if rest.iter().all(|&byte| byte == first) {
-        return out.extend([FILL, first]);
-    }
-    let counts = histogram(bytes);
-    let coded = if bytes.len() >= LEAST_RANS { by_rans(bytes, &counts, backend) } else { by_huffman(bytes, &counts) };
-    match coded {
-        Some((mode, coded)) if coded.len() + 4 < bytes.len() - bytes.len() / 128 => {
-            out.push(mode);
-            varint::put(coded.len() as u64, out);
-            out.extend_from_slice(&coded);
+
+    fn rans(&mut self, bytes: &[u8], counts: &[u32; 256]) -> Option<()> {
+        let table = Table::new(counts)?;
+        if table.cost(counts) / 8.0 > bytes.len() as f64 * 0.99 - 300.0 {
+            return None;
         }
-        _ => raw(out),
+        let mut head = BitWriter::new();
+        table.write(&mut head);
+        self.coded.extend(head.finish());
+        self.rans.encode(&table, bytes, self.backend, &mut self.coded).ok()
     }
-}
 
-fn by_rans(bytes: &[u8], counts: &[u32; 256], backend: Backend) -> Option<(u8, Vec<u8>)> {
-    let table = Table::new(counts)?;
-    if table.cost(counts) / 8.0 > bytes.len() as f64 * 0.99 - 300.0 {
-        return None;
+    fn huffman(&mut self, bytes: &[u8], counts: &[u32; 256]) -> Option<()> {
+        let codes = Codes::new(counts);
+        let mut out = BitWriter::new();
+        codes.write(&mut out);
+        bytes.iter().for_each(|&byte| codes.put(usize::from(byte), &mut out));
+        self.coded.extend(out.finish());
+        Some(())
     }
-    let mut head = BitWriter::new();
-    table.write(&mut head);
-    let mut coded = head.finish();
-    // The reader of bits takes four bytes at a time; what it knows is where the table ends.
-    coded.extend(rans::encode(&table, bytes, backend).ok()?);
-    Some((RANS, coded))
-}
-
-fn by_huffman(bytes: &[u8], counts: &[u32; 256]) -> Option<(u8, Vec<u8>)> {
-    let codes = Codes::new(counts);
-    let mut out = BitWriter::new();
-    codes.write(&mut out);
-    bytes.iter().for_each(|&byte| codes.put(usize::from(byte), &mut out));
-    Some((HUFFMAN, out.finish()))
 }
 
 /// Takes a plane of so many bytes; nothing if it is not what an encoder writes.
@@ -141,7 +150,7 @@ mod tests {
 
     fn round_trip(bytes: &[u8]) -> usize {
         let mut out = Vec::new();
-        encode(bytes, &mut out, Backend::best());
+        Encoder::new(Backend::best()).encode(bytes, &mut out);
         for backend in [Backend::Scalar, Backend::Avx2, Backend::Avx512] {
             let mut input = out.as_slice();
             assert_eq!(decode(&mut input, bytes.len(), backend).as_deref(), Some(bytes));

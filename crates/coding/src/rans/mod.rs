@@ -32,25 +32,47 @@ pub(crate) const LEAST: u32 = 1 << 15;
 /// The 64 states.
 pub(crate) type States = [u32; LANES];
 
-/// Encodes symbols, each of which must have a frequency in the table.
+/// Encodes; holds the room that it needs, so that many streams take it once.
+#[derive(Debug, Default, Clone)]
+pub struct Encoder {
+    words: Vec<u16>,
+}
+
+impl Encoder {
+    /// Appends the stream of symbols, each of which must have a frequency in the table.
+    ///
+    /// # Errors
+    /// [`Error::Symbol`] for one that has none.
+    pub fn encode(&mut self, table: &Table, symbols: &[u8], backend: Backend, out: &mut Vec<u8>) -> Result<(), Error> {
+        if let Some(symbol) = table.missing(symbols) {
+            return Err(Error::Symbol { symbol: usize::from(symbol), symbols: 256 });
+        }
+        let steps = table.steps();
+        let mut states = [LEAST; LANES];
+        // From the end: a symbol gives at most one word, and vectors store sixteen words at once.
+        let room = symbols.len() + 16;
+        if self.words.len() < room {
+            self.words.resize(room, 0);
+        }
+        let mut at = self.words.len();
+        let (whole, rest) = symbols.split_at(symbols.len() / LANES * LANES);
+        scalar::encode_step(steps, &mut states, rest, &mut self.words, &mut at);
+        vector::encode(backend, steps, &mut states, whole, &mut self.words, &mut at);
+        let words = &self.words[at..];
+        out.reserve(4 * LANES + 2 * words.len());
+        states.iter().for_each(|state| out.extend_from_slice(&state.to_le_bytes()));
+        out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        Ok(())
+    }
+}
+
+/// Encodes one stream.
 ///
 /// # Errors
-/// [`Error::Symbol`] for one that has none.
+/// As [`Encoder::encode`].
 pub fn encode(table: &Table, symbols: &[u8], backend: Backend) -> Result<Vec<u8>, Error> {
-    let steps = table.steps();
-    let mut states = [LEAST; LANES];
-    // From the end: a symbol gives at most one word, and vectors store sixteen words at once.
-    let mut words = vec![0u16; symbols.len() + 16];
-    let mut at = words.len();
-    let whole = symbols.len() / LANES * LANES;
-    if let Some(symbol) = table.missing(symbols) {
-        return Err(Error::Symbol { symbol: usize::from(symbol), symbols: 256 });
-    }
-    scalar::encode_step(steps, &mut states, &symbols[whole..], &mut words, &mut at);
-    vector::encode(backend, steps, &mut states, &symbols[..whole], &mut words, &mut at);
-    let mut out = Vec::with_capacity(4 * LANES + 2 * (words.len() - at));
-    states.iter().for_each(|state| out.extend_from_slice(&state.to_le_bytes()));
-    words[at..].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+    let mut out = Vec::new();
+    Encoder::default().encode(table, symbols, backend, &mut out)?;
     Ok(out)
 }
 

@@ -36,13 +36,13 @@ impl Table {
         // What rounding took or gave too much: one at a time where a symbol's cost changes least.
         while given != TOTAL {
             let up = given < TOTAL;
-            let cost = |symbol: usize| {
+            // The derivative of a symbol's bits is its count over its frequency.
+            let gain = |symbol: usize| {
                 let f = f64::from(frequencies[symbol]);
-                let changed = if up { f + 1.0 } else { f - 1.0 };
-                f64::from(counts[symbol]) * (f / changed).log2()
+                if up { f64::from(counts[symbol]) / f } else { -f64::from(counts[symbol]) / (f - 1.0) }
             };
             let may = |symbol: &usize| counts[*symbol] > 0 && (up || frequencies[*symbol] > 1);
-            let symbol = (0..256).filter(may).min_by(|&a, &b| cost(a).total_cmp(&cost(b)))?;
+            let symbol = (0..256).filter(may).max_by(|&a, &b| gain(a).total_cmp(&gain(b)))?;
             frequencies[symbol] = if up { frequencies[symbol] + 1 } else { frequencies[symbol] - 1 };
             given = if up { given + 1 } else { given - 1 };
         }

@@ -159,7 +159,9 @@ mod tests {
     fn what_is_no_file_of_tensors_has_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.safetensors");
-        for content in [&b""[..], b"GGUF and nothing more", b"PK\x03\x04 cut off here", b"\xff\xff\xff\xff\0\0\0\0{\"a\":1}"] {
+        for content in
+            [&b""[..], b"GGUF and nothing more", b"PK\x03\x04 cut off here", b"\xff\xff\xff\xff\0\0\0\0{\"a\":1}"]
+        {
             std::fs::write(&path, content).unwrap();
             assert_eq!(tensors(&path), []);
         }
