@@ -1,7 +1,7 @@
 //! Adaptive Golomb codes: whole numbers of a geometric distribution whose mean is learnt.
 //!
 //! After R. F. Rice and J. R. Plaunt, "Adaptive variable-length coding" (1971), with the parameter of JPEG-LS (Weinberger, Seroussi,
-//! Sapiro, 2000): with the sum `A` of `N` earlier numbers, `k` is the least with `N · 2^k ≥ A`. A number `n` is `n >> k` in unary, ended
+//! Sapiro, 2000), corrected for the mean's ln 2: with the sum `A` of `N` earlier numbers, `k` is the least with `N · 2^k ≥ ¾ A`. A number `n` is `n >> k` in unary, ended
 //! by a one, then its lowest `k` bits. From 24 zeros on the number stands raw in 32 bits. `A` and `N` are halved when `N` reaches 64.
 
 use crate::bits::{BitReader, BitWriter};
@@ -23,7 +23,7 @@ impl Golomb {
     }
 
     fn parameter(self) -> u32 {
-        let quotient = self.sum.div_ceil(u64::from(self.count));
+        let quotient = (3 * self.sum / 4).div_ceil(u64::from(self.count));
         (u64::BITS - quotient.saturating_sub(1).leading_zeros()).min(31)
     }
 

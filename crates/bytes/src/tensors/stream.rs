@@ -5,7 +5,7 @@
 //! | 0 | the bytes |
 //! | 1 | the byte that all are |
 //! | 2 | number of bytes that follow (varint); the frequencies as bits; the states and words of [`rans`] |
-//! | 3 | number of bytes that follow (varint); the lengths and the symbols of [`huffman`](brevity_coding::huffman), as bits |
+//! | 3 | number of bytes that follow (varint); the lengths and the symbols of [`brevity_coding::huffman`], as bits |
 
 use crate::varint;
 use brevity_coding::bits::{BitReader, BitWriter};
@@ -176,7 +176,7 @@ mod tests {
         #[test]
         fn planes_come_back(bytes in any::<Vec<u8>>(), length in 0usize..9000, modulus in 1u8..=255) {
             round_trip(&bytes);
-            round_trip(&(0..length).map(|n| (n * n >> 3) as u8 % modulus).collect::<Vec<_>>());
+            round_trip(&(0..length).map(|n| ((n * n) >> 3) as u8 % modulus).collect::<Vec<_>>());
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! Where tensors lie in a file.
 //!
-//! Readers of [`brevity_formats`] look at safetensors and GGUF; [`npy`] and [`zip`] are small enough to be here. A file that none of them takes,
+//! Readers of [`brevity_formats`] look at safetensors and GGUF; npy and zip are small enough to be here. A file that none of them takes,
 //! or whose header lies, has no layout: it is bytes.
 
 mod npy;

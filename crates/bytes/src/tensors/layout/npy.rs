@@ -39,7 +39,7 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 /// The dimension that numbers follow each other in.
 fn last(shape: &str, fortran: bool) -> Option<usize> {
     let mut sizes = shape.trim_matches(['(', ')']).split(',').map(str::trim).filter(|size| !size.is_empty());
-    if fortran { sizes.next() } else { sizes.last() }?.parse().ok()
+    if fortran { sizes.next() } else { sizes.next_back() }?.parse().ok()
 }
 
 fn kind(descr: &str) -> Option<Kind> {

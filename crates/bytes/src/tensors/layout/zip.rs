@@ -110,7 +110,7 @@ fn entry<R: Read + Seek>(file: &mut R, name: String, local: u64, bytes: u64, len
     let (_, inner) = name.split_once('/')?;
     inner.strip_prefix("data/")?;
     // Whole pages are fairer than the first bytes, and as quick.
-    let middle = offset + (bytes.saturating_sub(SAMPLE) / 2 & !63);
+    let middle = offset + ((bytes.saturating_sub(SAMPLE) / 2) & !63);
     let sample = read_at(file, middle, bytes.min(SAMPLE))?;
     let kind = guess::kind(&sample).unwrap_or(Kind::Bytes);
     Some(Tensor { name: inner.to_owned(), kind, offset, bytes, row: 0 })
