@@ -8,7 +8,7 @@ use crate::compress::goal::{DEFAULT, Goal};
 use crate::compress::measuring::Measuring;
 use crate::compress::{DirectoryFormat, Job};
 use crate::progress::Show;
-use crate::{convert, open, output, texts};
+use crate::{convert, open, output, stop, texts};
 use anyhow::{Context, Result, bail};
 use brevity_formats::TensorType;
 use brevity_kernels::pool;
@@ -41,19 +41,30 @@ pub fn run(args: BenchWeightsArgs, global: &Global) -> Result<()> {
         return matrices::run(&args, global, &checkpoint, &methods, &goals);
     }
     let scratch = Scratch::new()?;
-    let mut measured = Vec::new();
+    let (mut measured, mut left_out) = (Vec::new(), Vec::new());
     for chain in chains(&args)? {
         for goal in goals.iter().copied().filter(|goal| supports(chain.method, *goal)) {
-            show.remark(&format!("{} at {goal}", chain.name()));
-            measured.push(measure(&args, chain.clone(), goal, &scratch.0)?);
+            let what = format!("{} at {goal}", chain.name());
+            show.remark(&what);
+            match measure(&args, chain.clone(), goal, &scratch.0) {
+                Ok(point) => measured.push(point),
+                Err(error) => {
+                    // One impossible point must not cost all the others, hours of work perhaps.
+                    stop::check()?;
+                    left_out.push(format!("left out: {what}: {error:#}"));
+                }
+            }
         }
+    }
+    if measured.is_empty() && !left_out.is_empty() {
+        bail!("nothing could be measured\n  {}", left_out.join("\n  "));
     }
     if let Some(folder) = &args.peer {
         measured.extend(peer(&args, folder, &scratch.0, show)?);
     }
     let model = args.model.clone().unwrap_or_else(|| crate::embedded::NAME.to_string());
     let frontier = Frontier::new(measured.iter().map(|measured| measured.point.clone()))?;
-    let table = table(&model, &measured, &frontier);
+    let table = table(&model, &measured, &frontier, &left_out);
     if let Some(path) = &args.output {
         write(path, &args, &model, &table, &frontier)?;
     }
@@ -196,7 +207,7 @@ fn measure(args: &BenchWeightsArgs, chain: Chain, goal: Goal, dir: &Path) -> Res
     Ok(Measured { point, p999: loss.divergence.p999, top1: loss.divergence.top1, floor: loss.floor })
 }
 
-fn table(model: &str, measured: &[Measured], frontier: &Frontier) -> Table {
+fn table(model: &str, measured: &[Measured], frontier: &Frontier, left_out: &[String]) -> Table {
     let columns = ["method", "grid or budget", "bits per weight", "mean KLD", "99.9 %", "same top", "seconds", "peak"];
     let mut table = Table::new(columns.map(Column::new)).title(format!("{model}: bits stored against bits lost"));
     let mut rows: Vec<&Measured> = measured.iter().collect();
@@ -224,6 +235,7 @@ fn table(model: &str, measured: &[Measured], frontier: &Frontier) -> Table {
         [Cell::text("floor"), Cell::text("of this measurement"), Cell::Empty, Cell::number(floor, 4)],
     );
     table.note("bold: no other point has fewer bits and less loss; KLD in bits a token, f32 activations");
+    left_out.iter().for_each(|note| table.note(note));
     table
 }
 
