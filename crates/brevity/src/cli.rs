@@ -207,6 +207,7 @@ Examples:
   brevity eval                                             the embedded model on the embedded text
   brevity eval out.gguf --against MODEL                    what compression cost, in bits a token
   brevity eval MODEL --text wiki.txt --window 512 --chunks 40 --score second-half
+  brevity eval MODEL --cache int4 --window 4096 --score second-half     what a smaller KV cache costs
   brevity eval MODEL --tasks arc_easy,piqa --tasks-dir DIR")]
 pub struct EvalArgs {
     /// The model to measure (default: the embedded one)
@@ -244,6 +245,10 @@ pub struct EvalArgs {
     /// Of a model in blocks (--method bitstack), only so many bytes: 30MB, 500MiB
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
+    /// Run through this cache of keys and values; the reference keeps the full cache in f32. With --score second-half the first
+    /// half of a window is the prompt
+    #[arg(long, value_name = "SPEC")]
+    pub cache: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -252,6 +257,8 @@ Examples:
   brevity run -p \"Once upon a time\"
   brevity run MODEL -p \"def fib(n):\" -n 64 --temperature 0
   brevity run MODEL --chat
+  brevity run MODEL -p @long.txt --cache int4
+  brevity run MODEL -p @long.txt --cache \"snapkv:budget=512 + int4\"
   brevity run any/ --size 30MB -p \"Once\"      30 MB of a model that compress --method bitstack wrote")]
 pub struct RunArgs {
     /// The model (default: the embedded one)
@@ -301,8 +308,9 @@ pub struct RunArgs {
     /// How activations meet integer weights: int8 (fast) or f32
     #[arg(long, default_value = "int8")]
     pub activations: ActivationArg,
-    /// Type of the cache of keys and values: f16 or f32
-    #[arg(long, default_value = "f16")]
+    /// How keys and values are kept: a store (f32, f16, int8, int4, kivi, ...), k:int8,v:int4, or with a selection before it
+    /// (snapkv:budget=512 + int4); `brevity methods --room cache` lists them
+    #[arg(long, value_name = "SPEC", default_value = "f16")]
     pub cache: String,
 }
 
@@ -493,7 +501,7 @@ pub struct CatArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct MethodsArgs {
-    /// One room of the house only (weights)
+    /// One room of the house only (weights, cache)
     #[arg(long)]
     pub room: Option<String>,
 }
@@ -504,6 +512,8 @@ pub enum BenchCommand {
     Speed(BenchSpeedArgs),
     /// Every method on every grid: bits per weight against bits of loss, as a table and a picture
     Weights(BenchWeightsArgs),
+    /// Ways of keeping keys and values: bytes a token against bits of loss, as a table and a picture
+    Cache(BenchCacheArgs),
     /// Our files beside llama-quantize's of the same size, both measured by llama.cpp
     Beside(BenchBesideArgs),
     /// Every level of archives, and the compressors that this machine has: bits a byte against speed
@@ -552,6 +562,9 @@ pub struct BenchSpeedArgs {
     /// How activations meet integer weights: int8 or f32
     #[arg(long, default_value = "int8")]
     pub activations: ActivationArg,
+    /// How keys and values are kept (`brevity methods --room cache`)
+    #[arg(long, value_name = "SPEC", default_value = "f16")]
+    pub cache: String,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -579,6 +592,33 @@ pub struct BenchWeightsArgs {
     /// Folder of llama.cpp's programs, whose own types are measured too
     #[arg(long, value_name = "DIR")]
     pub peer: Option<PathBuf>,
+    /// A Markdown page in which this bench's section is written or replaced; its picture (SVG) lies beside it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BenchCacheArgs {
+    /// The model (default: the embedded one)
+    pub model: Option<String>,
+    /// A cache to measure, as --cache of run takes it (repeatable; default: stores, selections and both together)
+    #[arg(long = "spec", value_name = "SPEC")]
+    pub specs: Vec<String>,
+    /// Tokens in a window; the first half is the prompt, the second is measured
+    #[arg(long, default_value_t = 1024)]
+    pub window: usize,
+    /// Windows of text
+    #[arg(long, default_value_t = 2)]
+    pub chunks: usize,
+    /// Tokens to generate at the end of a window, for the speed
+    #[arg(long, default_value_t = 16)]
+    pub generate: usize,
+    /// Text to measure on (default: the embedded one)
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// How activations meet integer weights: int8, or f32 (no noise of their own)
+    #[arg(long, default_value = "f32")]
+    pub activations: ActivationArg,
     /// A Markdown page in which this bench's section is written or replaced; its picture (SVG) lies beside it
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -6,10 +6,12 @@
 use crate::progress::Show;
 use crate::stop;
 use anyhow::{Result, bail};
+use brevity_cache::Spec;
 use brevity_kernels::{Matrix, pool};
 use brevity_measure::divergence::{self, Divergence, token_bits};
 use brevity_measure::perplexity::Perplexity;
-use brevity_model::forward::Options;
+use brevity_model::cache::KvCache;
+use brevity_model::forward::{Logits, Model, Options, Sequence};
 use brevity_model::source::WeightSource;
 use brevity_model::stream::Stream;
 use brevity_model::taps::{Place, Site, Tap};
@@ -219,6 +221,58 @@ pub fn compare(reference: &Finished, model: &Finished, text: &Text, tokenizer: &
     each_chunk(text, |window, rows| {
         reference.logits(window, rows.clone(), &mut p);
         model.logits(window, rows.clone(), &mut q);
+        all.add(window, rows, (&p, &q), text, tokenizer)
+    })?;
+    Ok(all)
+}
+
+/// What a model makes of a text through a cache of its own, and how far that is from `reference`.
+///
+/// The tokens of a window before those that count are its prompt; the others go through the cache that is left of it.
+/// Returns the most bytes that a cache held at a window's end as well.
+///
+/// # Errors
+/// As [`compare`], and if the cache refuses.
+pub fn compare_cached(
+    reference: &Finished,
+    model: &Model,
+    spec: &Spec,
+    text: &Text,
+    tokenizer: &Tokenizer,
+    show: (Show, &'static str),
+) -> Result<(Comparison, u64)> {
+    let phase = show.0.phase(show.1, text.windows.len() as u64);
+    let mut all = Comparison { before: Perplexity::new(), after: Perplexity::new(), divergence: Divergence::new() };
+    let (mut p, mut bytes) = (Matrix::default(), 0);
+    for (window, scored) in text.scored.iter().enumerate() {
+        let tokens = &text.windows[window];
+        let mut cache = spec.cache(model.config(), tokens.len())?;
+        model.forward(&mut [Sequence { tokens: &tokens[..scored.start], cache: &mut cache }], Logits::None, None)?;
+        cache.end_prompt()?;
+        for start in scored.clone().step_by(ROWS) {
+            stop::check()?;
+            let rows = start..(start + ROWS).min(scored.end);
+            let sequence = Sequence { tokens: &tokens[rows.clone()], cache: &mut cache };
+            let q = model.forward(&mut [sequence], Logits::All, None)?;
+            reference.logits(window, rows.clone(), &mut p);
+            all.add(window, rows, (&p, &q), text, tokenizer)?;
+        }
+        bytes = bytes.max(cache.bytes());
+        phase.step();
+    }
+    Ok((all, bytes))
+}
+
+impl Comparison {
+    /// Adds some rows of a window: the logits of the reference and of the model.
+    fn add(
+        &mut self,
+        window: usize,
+        rows: Range<usize>,
+        (p, q): (&Matrix, &Matrix),
+        text: &Text,
+        tokenizer: &Tokenizer,
+    ) -> Result<()> {
         let measured = in_parallel(rows.len(), |index| {
             let next = text.next(window, &rows, index);
             let (p, q) = (p.row(index), q.row(index));
@@ -227,13 +281,12 @@ pub fn compare(reference: &Finished, model: &Finished, text: &Text, tokenizer: &
         for (index, (before, after, row)) in measured.into_iter().enumerate() {
             let bytes = tokenizer.token_bytes(text.next(window, &rows, index)).len();
             let (window, position) = (window as u32, (rows.start + index) as u32);
-            all.before.add(window, position, before, bytes)?;
-            all.after.add(window, position, after, bytes)?;
-            all.divergence.add(window, position, row);
+            self.before.add(window, position, before, bytes)?;
+            self.after.add(window, position, after, bytes)?;
+            self.divergence.add(window, position, row);
         }
         Ok(())
-    })?;
-    Ok(all)
+    }
 }
 
 /// Measures of rows, in their order, computed on all threads.

@@ -2,7 +2,8 @@
 
 use crate::stop;
 use anyhow::{Result, bail};
-use brevity_model::cache::{CacheType, KvCache, PlainCache};
+use brevity_cache::Spec;
+use brevity_model::cache::KvCache;
 use brevity_model::forward::{Logits, Model, Sequence};
 use brevity_model::sampler::{Sampler, SamplerOptions};
 use brevity_model::tokenizer::Tokenizer;
@@ -69,7 +70,7 @@ pub struct Generator<'a> {
     model: &'a Model,
     tokenizer: &'a Tokenizer,
     options: SamplerOptions,
-    cache: PlainCache,
+    cache: Box<dyn KvCache>,
     /// Tokens that the cache holds.
     held: Vec<u32>,
     context: usize,
@@ -85,10 +86,10 @@ impl<'a> Generator<'a> {
         tokenizer: &'a Tokenizer,
         options: SamplerOptions,
         context: usize,
-        cache: CacheType,
+        cache: &Spec,
     ) -> Result<Self> {
         Sampler::new(options.clone())?;
-        let cache = model.new_cache(context, cache)?;
+        let cache = Box::new(cache.cache(model.config(), context)?);
         Ok(Self { model, tokenizer, options, cache, held: Vec::new(), context })
     }
 
@@ -118,9 +119,10 @@ impl<'a> Generator<'a> {
     ) -> Result<Generated> {
         self.check(prompt)?;
         let common = prompt.iter().zip(&self.held).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
-        self.keep(common)?;
+        let common = self.keep(common)?;
         let started = Instant::now();
         let mut logits = self.forward(&prompt[common..])?;
+        self.cache.end_prompt()?;
         let prefill_seconds = started.elapsed().as_secs_f64();
         let mut sampler = Sampler::new(self.options.clone())?;
         prompt.iter().for_each(|&token| sampler.accept(token));
@@ -183,14 +185,23 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn keep(&mut self, tokens: usize) -> Result<()> {
-        self.cache.truncate(tokens)?;
-        self.held.truncate(tokens);
-        Ok(())
+    /// Bytes that keys and values take now.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Goes back to the first tokens, or to none where a cache has dropped some of them; returns how many are left.
+    fn keep(&mut self, tokens: usize) -> Result<usize> {
+        let left = if self.cache.truncate(tokens).is_ok() { tokens } else { 0 };
+        if left < tokens {
+            self.cache.truncate(0)?;
+        }
+        self.held.truncate(left);
+        Ok(left)
     }
 
     fn forward(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let mut batch = [Sequence { tokens, cache: &mut self.cache }];
+        let mut batch = [Sequence { tokens, cache: &mut *self.cache }];
         let logits = self.model.forward(&mut batch, Logits::Last, None)?;
         self.held.extend(tokens);
         Ok(logits.into_vec())

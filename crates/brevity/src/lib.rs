@@ -22,6 +22,7 @@ pub mod tasks;
 pub mod texts;
 
 pub use brevity_budget as budget;
+pub use brevity_cache as cache;
 pub use brevity_coding as coding;
 pub use brevity_formats as formats;
 pub use brevity_kernels as kernels;

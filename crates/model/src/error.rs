@@ -183,6 +183,9 @@ pub enum Error {
         /// What fits.
         expected: String,
     },
+    /// A cache of keys and values refuses.
+    #[error(transparent)]
+    Cache(Box<dyn std::error::Error + Send + Sync>),
     /// A file's format is wrong.
     #[error(transparent)]
     Format(#[from] brevity_formats::Error),

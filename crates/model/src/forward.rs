@@ -182,9 +182,10 @@ impl Model {
         let angles = self.rope.as_ref().map(|rope| rope.angles(&positions(&tokens)));
         let mut caches: Vec<&mut dyn KvCache> = batch.iter_mut().map(|s| &mut *s.cache as &mut dyn KvCache).collect();
         let whole = spans.clone();
+        let skips = tap.is_none() && !spans.iter().any(|span| caches[span.cache].watches_queries());
         for (layer, weights) in self.blocks.iter().enumerate() {
             let last = layer + 1 == self.blocks.len();
-            let keep = wanted.as_deref().filter(|_| last && tap.is_none());
+            let keep = wanted.as_deref().filter(|_| last && skips);
             let block = BlockPass {
                 block: self.config.block(layer),
                 weights,
@@ -200,9 +201,9 @@ impl Model {
         self.head.norm().apply(x.view(), normed);
         if let Some(tap) = tap {
             tap.linear(Site { layer: None, place: Place::Head }, normed.view());
-            if let Some(wanted) = &wanted {
-                crate::block::gather(normed, wanted);
-            }
+        }
+        if let Some(wanted) = wanted.filter(|_| !skips) {
+            crate::block::gather(normed, &wanted);
         }
         let rows = normed.rows();
         if rows > 0 {
@@ -235,7 +236,8 @@ impl Cursor {
         let mut pass = Pass { spans: Vec::new(), tokens: Vec::new(), wanted: Vec::new() };
         while let Some(sequence) = batch.get(self.sequence) {
             let left = &sequence.tokens[self.token..];
-            let take = left.len().min(limit - pass.tokens.len());
+            let most = sequence.cache.pass_limit().max(1);
+            let take = left.len().min(limit - pass.tokens.len()).min(most);
             if take > 0 {
                 let (first, start) = (pass.tokens.len(), sequence.cache.len());
                 let rows = first..first + take;

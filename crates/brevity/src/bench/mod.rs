@@ -3,6 +3,7 @@
 pub mod bandwidth;
 pub mod beside;
 pub mod bytes;
+pub mod cache;
 pub mod document;
 pub mod llama_quantize;
 pub mod matrices;

@@ -6,11 +6,13 @@ use super::peer::{self, Peer};
 use crate::cli::{BenchSpeedArgs, Global};
 use crate::progress::Show;
 use crate::{open, output, stop};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use brevity_cache::Spec;
 use brevity_kernels::{Isa, pool};
+use brevity_measure::bits::format_bytes;
 use brevity_measure::memory::peak_rss_bytes;
 use brevity_measure::table::{Cell, Column, Table};
-use brevity_model::cache::{CacheType, KvCache};
+use brevity_model::cache::KvCache;
 use brevity_model::forward::{Logits, Model, Options, Sequence};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -49,6 +51,7 @@ pub fn run(args: BenchSpeedArgs, global: &Global) -> Result<()> {
 }
 
 fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Measured> {
+    let spec = Spec::parse(&args.cache).context("--cache")?;
     let source = open::open(model, show)?;
     let context = source.config().context;
     if args.prompt + args.generate > context {
@@ -59,7 +62,7 @@ fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Mea
     let mut runs = Vec::new();
     for repetition in 0..=args.repeat {
         stop::check()?;
-        let run = once(&model, args.prompt, args.generate)?;
+        let run = once(&model, &spec, args.prompt, args.generate)?;
         if repetition > 0 {
             runs.push(run);
         }
@@ -79,6 +82,7 @@ fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Mea
         cache_bytes: runs.first().map_or(0, |run| run.cache_bytes),
         read: streaming_read(5),
         peer: peer.transpose()?,
+        cache: spec.to_string(),
     })
 }
 
@@ -120,7 +124,8 @@ fn overview_section(all: &[Measured], args: &BenchSpeedArgs) -> String {
 fn command(models: &str, args: &BenchSpeedArgs) -> String {
     let peer = if args.peer.is_some() { " --peer llama-bench" } else { "" };
     let BenchSpeedArgs { prompt, generate, repeat, .. } = args;
-    format!("brevity bench speed {models} --prompt {prompt} --generate {generate} --repeat {repeat}{peer}")
+    let cache = if args.cache == "f16" { String::new() } else { format!(" --cache {:?}", args.cache) };
+    format!("brevity bench speed {models} --prompt {prompt} --generate {generate} --repeat {repeat}{cache}{peer}")
 }
 
 const NOTE: &str =
@@ -135,6 +140,7 @@ struct Measured {
     cache_bytes: u64,
     read: f64,
     peer: Option<Peer>,
+    cache: String,
 }
 
 impl Measured {
@@ -144,7 +150,8 @@ impl Measured {
     }
 
     fn key(&self, args: &BenchSpeedArgs) -> String {
-        format!("speed {} {}", self.name(), args.prompt)
+        let cache = if args.cache == "f16" { String::new() } else { format!(" {}", args.cache) };
+        format!("speed {} {}{cache}", self.name(), args.prompt)
     }
 
     /// Bytes read a second while decoding, over what a streaming read reaches.
@@ -157,7 +164,7 @@ impl Measured {
             "model": self.model, "threads": pool::threads(), "isa": format!("{:?}", Isa::best()),
             "prompt": args.prompt, "generate": args.generate,
             "prefill_tokens_per_second": self.prefill, "decode_tokens_per_second": self.decode,
-            "resident_weight_bytes": self.weight_bytes, "bandwidth_bytes_per_second": self.read,
+            "resident_weight_bytes": self.weight_bytes, "cache": self.cache, "cache_bytes": self.cache_bytes, "bandwidth_bytes_per_second": self.read,
             "bandwidth_share": self.share(), "peak_rss_bytes": peak_rss_bytes(),
             "peer_prefill_tokens_per_second": self.peer.as_ref().map(|peer| peer.prefill),
             "peer_decode_tokens_per_second": self.peer.as_ref().map(|peer| peer.decode),
@@ -183,6 +190,7 @@ impl Measured {
         table.row(row(format!("decode of {} tokens, tokens/s", args.generate), self.decode, peer(|peer| peer.decode)));
         table.row([Cell::text("streaming read, GB/s"), Cell::number(self.read / 1e9, 1)]);
         table.row([Cell::text("share of it that decoding reads"), Cell::number(self.share(), 2)]);
+        table.note(format!("the cache ({}) holds {}", self.cache, format_bytes(self.cache_bytes)));
         table.note(NOTE);
         table
     }
@@ -198,12 +206,13 @@ impl Measured {
     }
 }
 
-fn once(model: &Model, prompt: usize, generate: usize) -> Result<Run> {
+fn once(model: &Model, spec: &Spec, prompt: usize, generate: usize) -> Result<Run> {
     let vocab = model.config().vocab as u32;
     let tokens: Vec<u32> = (0..prompt as u32).map(|index| (index * 7919 + 13) % vocab).collect();
-    let mut cache = model.new_cache(prompt + generate, CacheType::F16)?;
+    let mut cache = spec.cache(model.config(), prompt + generate)?;
     let started = Instant::now();
     let mut logits = model.forward(&mut [Sequence { tokens: &tokens, cache: &mut cache }], Logits::Last, None)?;
+    cache.end_prompt()?;
     let prefill = started.elapsed().as_secs_f64();
     let started = Instant::now();
     for _ in 0..generate {

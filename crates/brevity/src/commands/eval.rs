@@ -4,13 +4,14 @@ use crate::cli::{EvalArgs, Global, ScoreArg};
 use crate::evaluate::{self, Comparison, Finished, Score, Text};
 use crate::progress::Show;
 use crate::{open, output, reference, tasks, texts};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use brevity_cache::Spec;
 use brevity_measure::capacity::{MIXED_TEXT_BIAS, information_capacity};
 use brevity_measure::reference::Reference;
 use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{divergence, perplexity};
 use brevity_model::ModelSource;
-use brevity_model::forward::Options;
+use brevity_model::forward::{Model, Options};
 use serde_json::{Map, Value, json};
 
 /// Tokens in a window where none are asked for and the model's context is no shorter.
@@ -20,6 +21,9 @@ const DEFAULT_WINDOW: usize = 512;
 pub fn run(args: EvalArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
     let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
+    if args.cache.is_some() && (!args.tasks.is_empty() || args.reference_cache.is_some()) {
+        bail!("--cache is measured on text against the full cache\n  next: leave out --tasks and --reference-cache");
+    }
     if !args.tasks.is_empty() {
         return run_tasks(&args, &source, global, show);
     }
@@ -35,6 +39,14 @@ struct Measured {
     model: perplexity::Summary,
     capacity: Option<f64>,
     against: Option<Against>,
+    cache: Option<Held>,
+}
+
+/// What a cache held at the end of the longest window.
+struct Held {
+    spec: String,
+    bytes: u64,
+    tokens: usize,
 }
 
 struct Against {
@@ -46,6 +58,7 @@ struct Against {
 
 fn measure(args: &EvalArgs, source: &ModelSource, show: Show) -> Result<Measured> {
     let tokenizer = source.tokenizer()?;
+    let spec = args.cache.as_deref().map(Spec::parse).transpose().context("--cache")?;
     let original = args.against.as_deref().map(|name| original(name, source, show)).transpose()?;
     let window = window(args, source)?;
     if args.chunks == Some(0) {
@@ -58,10 +71,19 @@ fn measure(args: &EvalArgs, source: &ModelSource, show: Show) -> Result<Measured
     let text = texts::evaluation(args.text.as_deref())?;
     let text = Text::cut(tokenizer, &text, window, args.chunks, score)?;
     let options = Options { activation: args.activations.into(), ..Options::default() };
+    if let Some(spec) = &spec {
+        return through_cache(spec, (source, original.as_ref()), &text, window, options, show);
+    }
     let model = evaluate::finish(source, &text, options, (show, "model"))?;
     let Some(original) = original else {
         let summary = evaluate::perplexity(&model, &text, tokenizer)?.summary()?;
-        return Ok(Measured { window, capacity: capacity(source, &summary), model: summary, against: None });
+        return Ok(Measured {
+            window,
+            capacity: capacity(source, &summary),
+            model: summary,
+            against: None,
+            cache: None,
+        });
     };
     let all = compare(args, &original, &model, &text, options, show)?;
     let floor = evaluate::floor(source, &model, &text, tokenizer, options, show)?;
@@ -76,6 +98,33 @@ fn measure(args: &EvalArgs, source: &ModelSource, show: Show) -> Result<Measured
             divergence: all.divergence.summary()?,
             floor,
         }),
+        cache: None,
+    })
+}
+
+/// The model through a cache, against the original (the model itself as a rule) with the full cache in f32.
+fn through_cache(
+    spec: &Spec,
+    (source, original): (&ModelSource, Option<&ModelSource>),
+    text: &Text,
+    window: usize,
+    options: Options,
+    show: Show,
+) -> Result<Measured> {
+    let tokenizer = source.tokenizer()?;
+    let reference = evaluate::finish(original.unwrap_or(source), text, options, (show, "full cache"))?;
+    let model = Model::load(source, options)?;
+    let (all, bytes) = evaluate::compare_cached(&reference, &model, spec, text, tokenizer, (show, "cache"))?;
+    let floor = evaluate::floor(original.unwrap_or(source), &reference, text, tokenizer, options, show)?;
+    let summary = all.after.summary()?;
+    let tokens = text.windows.iter().map(|tokens| tokens.len() - 1).max().unwrap_or(0);
+    let name = original.map_or_else(|| "the full cache".to_string(), |original| original.label().to_string());
+    Ok(Measured {
+        window,
+        capacity: capacity(source, &summary),
+        model: summary,
+        against: Some(Against { name, original: all.before.summary()?, divergence: all.divergence.summary()?, floor }),
+        cache: Some(Held { spec: spec.to_string(), bytes, tokens }),
     })
 }
 
@@ -142,6 +191,11 @@ impl Measured {
         put("bits_per_token", json!(self.model.bits_per_token));
         put("bits_per_byte", json!(self.model.bits_per_byte));
         put("information_capacity", json!(self.capacity));
+        if let Some(cache) = &self.cache {
+            put("cache", json!(cache.spec));
+            put("cache_bytes", json!(cache.bytes));
+            put("cache_bytes_per_token", json!(cache.bytes as f64 / cache.tokens as f64));
+        }
         if let Some(against) = &self.against {
             let d = &against.divergence;
             put("against", json!(against.name));
@@ -172,6 +226,11 @@ impl Measured {
             table.row([Cell::text("bits per byte"), Cell::with_error(bits, m.bits_per_byte_se.unwrap_or(0.0), 4)]);
         }
         table.row([Cell::text("information capacity"), Cell::or_empty(self.capacity, |c| Cell::number(c, 4))]);
+        if let Some(cache) = &self.cache {
+            let bytes = format!("{:.1}", cache.bytes as f64 / cache.tokens as f64);
+            table.row([Cell::text("bytes of cache per token"), Cell::text(bytes)]);
+            table.note(format!("keys and values: {}, {} of tokens", cache.spec, cache.tokens));
+        }
         let mut tables = vec![table];
         tables.extend(self.against.as_ref().map(Against::table));
         tables

@@ -5,16 +5,16 @@ use crate::output;
 use anyhow::{Result, bail};
 use brevity_measure::MethodCard;
 use brevity_measure::table::{Cell, Column, Table};
-use brevity_weights::registry;
 use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: MethodsArgs, global: &Global) -> Result<()> {
-    let all: Vec<&MethodCard> = registry::cards();
+    let rooms = [brevity_weights::registry::cards(), brevity_cache::registry::cards()];
+    let all: Vec<&MethodCard> = rooms.concat();
     let wanted = |card: &&MethodCard| args.room.as_deref().is_none_or(|room| card.room == room);
     let cards: Vec<&MethodCard> = all.iter().copied().filter(wanted).collect();
     if cards.is_empty() {
-        bail!("no method lives in that room; the rooms are: weights");
+        bail!("no method lives in that room; the rooms are: weights, cache");
     }
     if global.json {
         return output::json(&json!({"methods": cards}));

@@ -5,8 +5,9 @@ use crate::generate::{Ended, Generator, Limits};
 use crate::progress::Show;
 use crate::{open, output};
 use anyhow::{Context, Result, bail};
+use brevity_cache::Spec;
+use brevity_measure::bits::format_bytes;
 use brevity_model::ModelSource;
-use brevity_model::cache::CacheType;
 use brevity_model::chat::{ChatTemplate, Message};
 use brevity_model::forward::{Model, Options};
 use brevity_model::sampler::SamplerOptions;
@@ -18,11 +19,11 @@ use std::time::Instant;
 /// Runs the command.
 pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
+    let spec = Spec::parse(&args.cache).context("--cache")?;
     let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
     let context = context(&args, &source)?;
-    let mut generator =
-        Generator::new(&model, source.tokenizer()?, sampling(&args), context, cache_type(&args.cache)?)?;
+    let mut generator = Generator::new(&model, source.tokenizer()?, sampling(&args), context, &spec)?;
     if args.chat {
         let turns = chat(&args, &source, &mut generator, (global.json, show))?;
         return if global.json { output::json(&json!({"model": source.label(), "turns": turns})) } else { Ok(()) };
@@ -47,17 +48,18 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     if global.json {
         return output::json(&json!({
             "model": source.label(), "prompt": prompt, "text": result.text, "tokens": result.tokens,
-            "prompt_tokens": tokens.len(), "ended": result.ended.name(),
+            "prompt_tokens": tokens.len(), "cache": spec.to_string(), "cache_bytes": generator.cache_bytes(), "ended": result.ended.name(),
             "prefill_tokens_per_second": result.prefill_speed(), "decode_tokens_per_second": result.decode_speed(),
         }));
     }
     output::line("")?;
     show.remark(&format!(
-        "{} tokens read at {:.1}/s, {} written at {:.1}/s; ended: {}",
+        "{} tokens read at {:.1}/s, {} written at {:.1}/s; the cache ({spec}) holds {}; ended: {}",
         tokens.len(),
         result.prefill_speed(),
         result.tokens.len(),
         result.decode_speed(),
+        format_bytes(generator.cache_bytes()),
         result.ended.name(),
     ));
     Ok(())
@@ -91,14 +93,6 @@ fn context(args: &RunArgs, source: &ModelSource) -> Result<usize> {
         Some(ctx) if ctx > most => bail!("--ctx {ctx}: the model was made for {most} tokens at most"),
         Some(ctx) => Ok(ctx),
         None => Ok(most),
-    }
-}
-
-fn cache_type(text: &str) -> Result<CacheType> {
-    match text {
-        "f16" => Ok(CacheType::F16),
-        "f32" => Ok(CacheType::F32),
-        _ => bail!("--cache {text}: f16 and f32 are possible"),
     }
 }
 

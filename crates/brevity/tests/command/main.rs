@@ -4,6 +4,7 @@ mod allocate;
 mod bad_models;
 mod bench;
 mod budgets;
+mod caches;
 mod calibrated;
 mod generate;
 mod grids;

@@ -288,7 +288,7 @@ impl Tile<'_> {
 
 kernel! {
     /// Turns scores into `exp(scale·s − max)` between `start` and `end`; returns their sum.
-    fn weigh<'a>(s, scores: &'a mut [f32], start: usize, end: usize, scale: f32) -> f32 {
+    pub(super) fn weigh<'a>(s, scores: &'a mut [f32], start: usize, end: usize, scale: f32) -> f32 {
         if start >= end {
             return 0.0;
         }
@@ -340,7 +340,7 @@ impl Inside {
 const IOTA: [f32; LANES] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
 kernel! {
-    fn divide<'a>(s, x: &'a [f32], divisor: f32, out: &'a mut [f32]) {
+    pub(super) fn divide<'a>(s, x: &'a [f32], divisor: f32, out: &'a mut [f32]) {
         let divisor = s.splat(divisor);
         for (x, out) in x.chunks(LANES).zip(out.chunks_mut(LANES)) {
             s.store_part(out, s.canonical(s.div(s.load_part(x), divisor)));

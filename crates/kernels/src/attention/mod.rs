@@ -14,6 +14,7 @@
 //! A NaN in a row or in what it sees gives canonical NaNs; so does a score of +∞. A row that sees nothing gives zeros.
 
 mod attend;
+pub mod packed;
 mod store;
 
 pub use attend::{Query, TappedWeights, attend};

@@ -179,6 +179,13 @@ impl Simd for Avx2 {
         unsafe { (_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(8).cast())) }
     }
     #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> Self::I {
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            (_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(x)))
+        }
+    }
+    #[inline(always)]
     fn store_i(self, out: &mut [i32; LANES], x: Self::I) {
         unsafe {
             _mm256_storeu_si256(out.as_mut_ptr().cast(), x.0);

@@ -161,6 +161,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
     #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> Self::I {
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
     fn store_i(self, out: &mut [i32; LANES], x: Self::I) {
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
     }

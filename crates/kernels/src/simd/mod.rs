@@ -107,6 +107,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     fn splat_i(self, x: i32) -> Self::I;
     fn load_i(self, x: &[i32; LANES]) -> Self::I;
+    /// 16 bytes, each widened to an i32 from 0 to 255.
+    fn load_u8(self, x: &[u8; LANES]) -> Self::I;
     fn store_i(self, out: &mut [i32; LANES], x: Self::I);
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;

@@ -199,6 +199,16 @@ impl Simd for Neon {
         unsafe { [vld1q_s32(x), vld1q_s32(x.add(4)), vld1q_s32(x.add(8)), vld1q_s32(x.add(12))] }
     }
     #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> Self::I {
+        unsafe {
+            let x = vld1q_u8(x.as_ptr());
+            let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_u8(vget_high_u8(x)));
+            let wide = |half: uint16x8_t| (vmovl_u16(vget_low_u16(half)), vmovl_u16(vget_high_u16(half)));
+            let ((a, b), (c, d)) = (wide(low), wide(high));
+            [a, b, c, d].map(|quarter| vreinterpretq_s32_u32(quarter))
+        }
+    }
+    #[inline(always)]
     fn store_i(self, out: &mut [i32; LANES], x: Self::I) {
         let out = out.as_mut_ptr();
         unsafe {

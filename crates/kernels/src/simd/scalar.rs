@@ -138,6 +138,10 @@ impl Simd for Scalar {
         *x
     }
     #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> Self::I {
+        x.map(i32::from)
+    }
+    #[inline(always)]
     fn store_i(self, out: &mut [i32; LANES], x: Self::I) {
         *out = x;
     }

@@ -57,7 +57,23 @@ pub trait KvCache: Send {
     /// Declares `rows` more positions complete.
     fn advance(&mut self, rows: usize);
 
-    /// Forgets the positions from `len` on.
+    /// Says that the prompt ends here: a cache that shrinks what it holds of the prompt does so now.
+    fn end_prompt(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many rows may come before the next [`advance`](Self::advance), 1 at least: a cache that changes what it holds at
+    /// certain positions lets no pass cross them.
+    fn pass_limit(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Whether every query must be attended, also those whose output nobody wants.
+    fn watches_queries(&self) -> bool {
+        false
+    }
+
+    /// Forgets the positions from `len` on. A cache that has dropped positions before that refuses, unless `len` is 0.
     fn truncate(&mut self, len: usize) -> Result<()>;
 
     /// Bytes that keys and values take.

@@ -1,0 +1,97 @@
+//! `--cache`: the KV cache of run, eval and bench.
+
+use crate::support::*;
+
+#[test]
+fn text_goes_on_through_any_cache() {
+    let prompt = "The history of the city begins with a ford across the river, and ".repeat(8);
+    let mut texts = Vec::new();
+    for cache in ["f32", "f16", "int8", "int4", "kivi:bits=4", "k:int8,v:int4", "window:budget=100 + int8"] {
+        let args = ["run", "--json", "-p", &prompt, "-n", "24", "--temperature", "0", "--cache", cache];
+        let json = run(&args).json();
+        assert_eq!(json["tokens"].as_array().unwrap().len(), 24, "{cache}");
+        texts.push((number(&json, "cache_bytes"), json["text"].clone()));
+    }
+    let bytes: Vec<f64> = texts.iter().map(|(bytes, _)| *bytes).collect();
+    assert!(bytes[..4].is_sorted_by(|a, b| a > b), "{bytes:?}");
+    assert!(bytes[6] < bytes[2], "a selection holds less: {bytes:?}");
+    assert_eq!(texts[0].1, texts[1].1, "f16 changes no word of this text");
+}
+
+#[test]
+fn what_a_cache_costs_is_measured_against_the_full_one() {
+    let directory = temporary();
+    let text = text_file(directory.path());
+    let measure = |cache: &str| {
+        let args = [
+            "eval",
+            "--json",
+            "--text",
+            arg(&text),
+            "--window",
+            "128",
+            "--chunks",
+            "1",
+            "--score",
+            "second-half",
+            "--activations",
+            "f32",
+            "--cache",
+            cache,
+        ];
+        run(&args).json()
+    };
+    let all: Vec<_> = ["f32", "f16", "int8", "int4", "int2"].map(measure).into();
+    let lost: Vec<f64> = all.iter().map(|json| number(json, "kld_mean_bits")).collect();
+    assert_eq!(lost[0], 0.0, "f32 is the reference itself");
+    assert!(lost.is_sorted_by(|a, b| a < b), "{lost:?}");
+    let bytes: Vec<f64> = all.iter().map(|json| number(json, "cache_bytes_per_token")).collect();
+    assert!(bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
+    assert_eq!(all[3]["cache"], "int4");
+    assert_eq!(number(&all[0], "perplexity"), number(&all[0], "perplexity_original"));
+}
+
+#[test]
+fn wrong_caches_are_explained() {
+    for (cache, says) in [
+        ("int5", "int4"),
+        ("h2o:budget=4,sinks=9", "is the least"),
+        ("int4 + int8", "both stores"),
+        ("k:int8", "the rest"),
+        ("", "names no method"),
+    ] {
+        run(&["run", "-p", "x", "--cache", cache]).refused(&["--cache", says]);
+        run(&["eval", "--cache", cache]).refused(&["--cache", says]);
+        run(&["bench", "speed", "--cache", cache]).refused(&["--cache", says]);
+    }
+    run(&["eval", "--cache", "int4", "--tasks", "x"]).refused(&["--cache", "--tasks"]);
+}
+
+#[test]
+fn methods_of_the_cache_are_listed_with_their_papers() {
+    let json = run(&["methods", "--room", "cache", "--json"]).json();
+    let methods = json["methods"].as_array().unwrap();
+    for name in ["int4", "kivi", "saq", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random"] {
+        let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("{name}"));
+        assert!(!method["title"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn the_bench_writes_a_table_and_a_picture() {
+    let directory = temporary();
+    let (text, page) = (text_file(directory.path()), directory.path().join("cache.md"));
+    let specs = ["int8", "window:budget=25% + int4"];
+    let mut args = vec!["bench", "cache", "--window", "160", "--chunks", "1", "--generate", "2", "--text", arg(&text)];
+    specs.iter().for_each(|spec| args.extend(["--spec", spec]));
+    args.extend(["--json", "-o", arg(&page)]);
+    let json = run(&args).json();
+    let points = json["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    assert!(number(&points[0], "bytes_per_token") > number(&points[1], "bytes_per_token"));
+    assert!(number(&points[0]["point"], "loss") < number(&points[1]["point"], "loss"));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("floor of this measurement") && page.contains("brevity bench cache"), "{page}");
+    assert!(directory.path().join("cache-nano-160.svg").exists());
+    run(&["bench", "cache", "--window", "100000"]).refused(&["context"]);
+}

@@ -1,0 +1,157 @@
+//! Everything that can be wrong with a cache, one variant per way.
+
+/// What went wrong, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing was named.
+    #[error(
+        "the cache {text:?} names no method; a store (int4), a selection (h2o:budget=512) or both (h2o:budget=512 + int4) do"
+    )]
+    Empty {
+        /// What was read.
+        text: String,
+    },
+    /// No method has that name.
+    #[error(
+        "cache {text:?}: there is no method {name:?}; stores: {stores}; selections: {selections}; mergings: {mergings}"
+    )]
+    Unknown {
+        /// What was read.
+        text: String,
+        /// The name in it.
+        name: String,
+        /// The stores that exist.
+        stores: String,
+        /// The selections that exist.
+        selections: String,
+        /// The mergings that exist.
+        mergings: String,
+    },
+    /// Two methods for one thing.
+    #[error("cache {text:?}: {first} and {second} are both {what}s, and a cache has one")]
+    Twice {
+        /// What was read.
+        text: String,
+        /// "store", "selection" or "merging".
+        what: &'static str,
+        /// The first.
+        first: String,
+        /// The second.
+        second: String,
+    },
+    /// A merging without a selection.
+    #[error(
+        "cache {text:?}: {merging} merges what a selection drops, and none is named; write h2o:budget=512 + {merging}"
+    )]
+    NothingDropped {
+        /// What was read.
+        text: String,
+        /// The merging.
+        merging: &'static str,
+    },
+    /// A store that cannot hold keys or values alone.
+    #[error("cache {text:?}: {name} cannot store {side} alone; these can: {possible}")]
+    Side {
+        /// What was read.
+        text: String,
+        /// The store.
+        name: String,
+        /// "keys" or "values".
+        side: &'static str,
+        /// Stores that can.
+        possible: String,
+    },
+    /// `k:` without `v:`, or the other way round.
+    #[error(
+        "cache {text:?}: {found} says how to store {side}, and nothing says how to store the rest; write k:int8,v:int4"
+    )]
+    Half {
+        /// What was read.
+        text: String,
+        /// The half that is there.
+        found: String,
+        /// "keys" or "values".
+        side: &'static str,
+    },
+    /// An option that the method does not have.
+    #[error("{method} has no option {key:?}; it has: {known}")]
+    Option {
+        /// The method.
+        method: &'static str,
+        /// The option.
+        key: String,
+        /// Those it has.
+        known: &'static str,
+    },
+    /// An option's value cannot be read or is out of range.
+    #[error("{method}: {key}={found}, expected {expected}")]
+    Value {
+        /// The method.
+        method: &'static str,
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A budget that the tokens kept in any case exceed.
+    #[error("{method}: a budget of {budget} tokens does not hold {sinks} sinks and {recent} recent tokens; {} is the least", sinks + recent + 1)]
+    Budget {
+        /// The method.
+        method: &'static str,
+        /// Tokens.
+        budget: usize,
+        /// First tokens that stay.
+        sinks: usize,
+        /// Last tokens that stay.
+        recent: usize,
+    },
+    /// A longer cache than the model has positions.
+    #[error("a cache of {wanted} tokens is longer than the model's context of {context}; ask for {context} at most")]
+    Context {
+        /// Tokens wanted.
+        wanted: usize,
+        /// The model's limit.
+        context: usize,
+    },
+    /// A key or a value is NaN or infinite.
+    #[error("layer {layer}, position {position}: a {side} holds {value}; the cache is as it was before")]
+    NotFinite {
+        /// The block.
+        layer: usize,
+        /// The token.
+        position: usize,
+        /// "key" or "value".
+        side: &'static str,
+        /// The number.
+        value: f32,
+    },
+    /// Dropped tokens cannot come back.
+    #[error(
+        "the cache has dropped tokens before position {dropped}, so it cannot go back to {wanted}; it can be emptied"
+    )]
+    Dropped {
+        /// Positions up to here may be gone.
+        dropped: usize,
+        /// Where to go back to.
+        wanted: usize,
+    },
+    /// A layer, a position or a length that the cache does not have.
+    #[error("{what}: found {found}, expected {expected}")]
+    Argument {
+        /// Which.
+        what: &'static str,
+        /// What was given.
+        found: usize,
+        /// What fits.
+        expected: String,
+    },
+}
+
+impl From<Error> for brevity_model::Error {
+    fn from(error: Error) -> Self {
+        brevity_model::Error::Cache(Box::new(error))
+    }
+}

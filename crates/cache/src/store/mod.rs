@@ -1,0 +1,53 @@
+//! How tokens that stay are represented: the coding of each block, from its tokens' arrival on.
+
+mod float;
+mod kivi;
+mod saq;
+mod split;
+mod token;
+
+pub use float::Float;
+pub use kivi::Kivi;
+pub use saq::Saq;
+pub use split::Split;
+pub use token::TokenInt;
+
+pub use brevity_kernels::attention::packed::Coding;
+use brevity_measure::MethodCard;
+
+/// A way to represent the tokens that stay.
+pub trait Store: Send + Sync {
+    /// What the method is.
+    fn card(&self) -> &'static MethodCard;
+
+    /// How it is written: the name, and options that differ from what they are by themselves.
+    fn text(&self) -> String;
+
+    /// Codings of keys and of values of tokens as they arrive; both write one token at a time.
+    fn fresh(&self) -> (Coding, Coding);
+
+    /// Codings of a full block once `age` more blocks are full after it; a block never goes back.
+    fn aged(&self, age: usize) -> (Coding, Coding) {
+        let _ = age;
+        self.fresh()
+    }
+
+    /// Whether [`aged`](Self::aged) ever differs from [`fresh`](Self::fresh).
+    fn ages(&self) -> bool {
+        false
+    }
+
+    /// Whether keys, and values, are stored behind a block-diagonal Hadamard rotation of each head.
+    fn rotates(&self) -> (bool, bool);
+
+    /// Whether keys are stored without their mean: that of the first 64 tokens is taken off every key, which moves all scores of
+    /// a query alike, and the softmax does not see it. Until it is known keys are f16.
+    fn centres(&self) -> bool {
+        false
+    }
+
+    /// Whether it can be one side of `k:…,v:…`.
+    fn splits(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,35 @@
+//! Causal attention that runs directly on compressed keys and values.
+//!
+//! A head stores its tokens in *slots*, 64 to a block, oldest first. A block's keys and values are each a [`Part`] in a
+//! [`Coding`] of their own: f32, f16, or integer codes of 2, 3, 4 or 8 bits with a scale and a zero point for each token, or (keys
+//! alone) for each channel. Codes go from memory to registers; for many query rows a panel is widened once into a
+//! tile that stays in the first-level cache. No block is inflated in memory.
+//!
+//! # The written order
+//! For one query row `q` that sees the slots `lo..hi`, with `c` the codes as f32:
+//!
+//! 1. raw scores, chains over the channels d ascending from +0:
+//!    - f32, f16: `t = Σ_d q[d]·K[j][d]`;
+//!    - per token (scale s, zero z, both of slot j): `Q = Σ_d q[d]`; `t = s·fma(−z, Q, Σ_d q[d]·c[j][d])`;
+//!    - per channel (scale s, least value m, both of channel d): `t = Σ_d (q[d]·s[d])·c[j][d] + Σ_d q[d]·m[d]`;
+//! 2. softmax as in [`attention`](super): `e[j] = exp(scale·t − max)`, the sum in 16 lanes by slot mod 16, then the tree;
+//! 3. `o[d]`, one chain over the slots ascending from +0: `fma(e[j], V[j][d], o)` for f32 and f16; for codes
+//!    `fma(e[j]·s[j], c[j][d], o)`, while `Z[j mod 16] = fma(−z[j], e[j]·s[j], Z)` collects what the zero points take off;
+//! 4. `(o[d] + tree(Z)) / sum`.
+//!
+//! A row's result depends on itself and on the slots that it sees: not on the rows beside it, on threads, on instruction
+//! sets, or on the chunks in which tokens came. Slots that it does not see have the weight +0, so keys and values must be
+//! finite: whoever stores them sees to that.
+
+mod attend;
+mod codes;
+mod head;
+mod part;
+mod rows;
+
+pub use attend::{PackedQuery, attend_packed};
+pub use head::PackedHead;
+pub use part::{Coding, Part, Side};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! The keys, or the values, of 64 slots of one head in one coding.
+
+use super::super::BLOCK;
+use super::codes::{DEEP, Values, with_values};
+use crate::buffer::Aligned;
+use crate::convert::{f16_to_f32, f32_to_f16};
+use crate::simd::LANES;
+use std::ops::Range;
+
+/// Keys or values: what lies across the lanes differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Slots across the lanes, channels along k: a product is 64 scores.
+    Keys,
+    /// Channels across the lanes, slots along k: a product is a weighted sum of values.
+    Values,
+}
+
+/// How a part stores its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// 4 bytes a number.
+    F32,
+    /// 2 bytes a number, rounded half to even; beyond f16's range the largest f16.
+    F16,
+    /// Codes of so many bits (2, 3, 4, 8); each token has a scale (f16) and a zero point (8 bit, `2^bits/256` a step):
+    /// `x ≈ scale·(code − zero)`, off by at most half a scale wherever the token's range holds x.
+    Token(u8),
+    /// Codes of so many bits; each channel of the block has a scale and a least value (f16): `x ≈ scale·code + least`.
+    /// Written a whole block at a time; keys alone.
+    Channel(u8),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    F32,
+    F16,
+    Bits2,
+    Bits3,
+    Bits4,
+    Bits8,
+}
+
+impl Coding {
+    /// The bits that codes can have.
+    pub const BITS: [u8; 4] = [2, 3, 4, 8];
+
+    pub(super) fn layout(self) -> Layout {
+        match self {
+            Coding::F32 => Layout::F32,
+            Coding::F16 => Layout::F16,
+            Coding::Token(bits) | Coding::Channel(bits) => match bits {
+                2 => Layout::Bits2,
+                3 => Layout::Bits3,
+                4 => Layout::Bits4,
+                8 => Layout::Bits8,
+                _ => panic!("codes of {bits} bits"),
+            },
+        }
+    }
+
+    /// Whether tokens can be written one at a time.
+    pub fn by_token(self) -> bool {
+        !matches!(self, Coding::Channel(_))
+    }
+
+    fn unit(self) -> usize {
+        with_values!(self, V => V::UNIT)
+    }
+}
+
+/// 64 slots of one side of a head.
+#[derive(Clone)]
+pub struct Part {
+    coding: Coding,
+    side: Side,
+    dim: usize,
+    /// Units panel by panel, then scales, then zero points or least values.
+    data: Aligned<u8>,
+}
+
+impl Part {
+    /// Zeros.
+    ///
+    /// # Panics
+    /// If codes have no such number of bits, or values are to be coded by channel.
+    pub fn new(coding: Coding, side: Side, dim: usize) -> Part {
+        assert!(coding.by_token() || side == Side::Keys, "values are coded by token");
+        let mut part = Part { coding, side, dim, data: Aligned::zeros(0) };
+        part.data = Aligned::zeros(part.codes() + part.parameters());
+        part
+    }
+
+    /// How numbers are stored.
+    pub fn coding(&self) -> Coding {
+        self.coding
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+
+    /// Steps of k: channels filled up to a multiple of 8, or slots.
+    pub(super) fn steps(&self) -> usize {
+        match self.side {
+            Side::Keys => self.dim.next_multiple_of(DEEP),
+            Side::Values => BLOCK,
+        }
+    }
+
+    pub(super) fn panel_count(&self) -> usize {
+        match self.side {
+            Side::Keys => BLOCK / LANES,
+            Side::Values => self.dim.div_ceil(LANES),
+        }
+    }
+
+    fn panel_bytes(&self) -> usize {
+        self.steps() / DEEP * self.coding.unit()
+    }
+
+    fn codes(&self) -> usize {
+        self.panel_count() * self.panel_bytes()
+    }
+
+    fn parameters(&self) -> usize {
+        match self.coding {
+            Coding::F32 | Coding::F16 => 0,
+            Coding::Token(_) => 3 * BLOCK,
+            Coding::Channel(_) => 4 * self.steps(),
+        }
+    }
+
+    /// The units of some panels.
+    #[inline(always)]
+    pub(super) fn panels(&self, panels: Range<usize>) -> &[u8] {
+        let bytes = self.panel_bytes();
+        &self.data[panels.start * bytes..panels.end * bytes]
+    }
+
+    /// Scales as f16: one a slot, or one a channel.
+    #[inline(always)]
+    pub(super) fn scales(&self) -> &[u16] {
+        let many = if self.coding.by_token() { BLOCK } else { self.steps() };
+        bytemuck::cast_slice(&self.data[self.codes()..][..2 * many])
+    }
+
+    /// Zero points of slots, and what a step of theirs is.
+    #[inline(always)]
+    pub(super) fn zeros(&self) -> (&[u8], f32) {
+        (&self.data[self.codes() + 2 * BLOCK..][..BLOCK], self.zero_step())
+    }
+
+    /// Least values of channels as f16.
+    #[inline(always)]
+    pub(super) fn least(&self) -> &[u16] {
+        bytemuck::cast_slice(&self.data[self.codes() + 2 * self.steps()..][..2 * self.steps()])
+    }
+
+    fn zero_step(&self) -> f32 {
+        match self.coding {
+            Coding::Token(bits) => (1u32 << bits) as f32 / 256.0,
+            _ => 0.0,
+        }
+    }
+
+    fn place(&self, slot: usize, channel: usize) -> (usize, usize, usize) {
+        let (panel, k, lane) = match self.side {
+            Side::Keys => (slot / LANES, channel, slot % LANES),
+            Side::Values => (channel / LANES, slot, channel % LANES),
+        };
+        (panel * self.panel_bytes() + k / DEEP * self.coding.unit(), k % DEEP, lane)
+    }
+
+    fn put(&mut self, slot: usize, numbers: impl Iterator<Item = f32>) {
+        with_values!(self.coding, V => {
+            for (channel, x) in numbers.enumerate() {
+                let (at, k, lane) = self.place(slot, channel);
+                V::put(&mut self.data[at..at + V::UNIT], k, lane, x);
+            }
+        })
+    }
+
+    /// Writes one token.
+    ///
+    /// # Panics
+    /// If the coding is by channel, or the shapes do not fit.
+    pub fn write(&mut self, slot: usize, x: &[f32]) {
+        assert!(slot < BLOCK && x.len() == self.dim, "slot {slot}, {} values", x.len());
+        match self.coding {
+            Coding::F32 => self.put(slot, x.iter().copied()),
+            Coding::F16 => self.put(slot, x.iter().map(|x| x.clamp(-65504.0, 65504.0))),
+            Coding::Token(bits) => {
+                let grid = Grid::of_token(x, bits);
+                let codes = self.codes();
+                self.data[codes + 2 * slot..][..2].copy_from_slice(&grid.scale.to_ne_bytes());
+                self.data[codes + 2 * BLOCK + slot] = grid.zero;
+                self.put(slot, x.iter().map(|&x| grid.code(x)));
+            }
+            Coding::Channel(_) => panic!("a coding by channel is written by blocks"),
+        }
+    }
+
+    /// Writes a token of another part: its codes as they are where the coding is the same, else anew.
+    pub(super) fn take(&mut self, slot: usize, from: &Part, from_slot: usize) {
+        if self.coding != from.coding || !self.coding.by_token() {
+            let mut x = vec![0.0; self.dim];
+            from.read(from_slot, &mut x);
+            return self.write(slot, &x);
+        }
+        let mut x = vec![0.0; self.dim];
+        from.read_codes(from_slot, &mut x);
+        self.put(slot, x.iter().copied());
+        if let Coding::Token(_) = self.coding {
+            let codes = self.codes();
+            self.data[codes + 2 * slot..][..2].copy_from_slice(&from.scales()[from_slot].to_ne_bytes());
+            self.data[codes + 2 * BLOCK + slot] = from.zeros().0[from_slot];
+        }
+    }
+
+    /// Codes, or numbers where there are none.
+    fn read_codes(&self, slot: usize, out: &mut [f32]) {
+        with_values!(self.coding, V => {
+            for (channel, x) in out.iter_mut().enumerate() {
+                let (at, k, lane) = self.place(slot, channel);
+                *x = V::get(&self.data[at..at + V::UNIT], k, lane);
+            }
+        });
+    }
+
+    /// Writes 64 tokens, rows of `x`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn write_block(&mut self, x: &[f32]) {
+        assert_eq!(x.len(), BLOCK * self.dim, "a block of tokens");
+        let Coding::Channel(bits) = self.coding else {
+            return x.chunks_exact(self.dim).enumerate().for_each(|(slot, x)| self.write(slot, x));
+        };
+        let (codes, steps) = (self.codes(), self.steps());
+        let top = f32::from((1u16 << bits) - 1);
+        let mut grids = Vec::with_capacity(self.dim);
+        for channel in 0..self.dim {
+            let column = x.iter().skip(channel).step_by(self.dim);
+            let (low, high) = column.fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+            let least = f32_to_f16(low.clamp(-65504.0, 65504.0));
+            let scale = f32_to_f16(((high - f16_to_f32(least)) / top).clamp(0.0, 65504.0));
+            self.data[codes + 2 * channel..][..2].copy_from_slice(&scale.to_ne_bytes());
+            self.data[codes + 2 * steps + 2 * channel..][..2].copy_from_slice(&least.to_ne_bytes());
+            grids.push((f16_to_f32(scale), f16_to_f32(least)));
+        }
+        for (slot, x) in x.chunks_exact(self.dim).enumerate() {
+            let code = |(&x, &(scale, least)): (&f32, &(f32, f32))| match scale > 0.0 {
+                true => ((x - least) / scale).round_ties_even().clamp(0.0, top),
+                false => 0.0,
+            };
+            self.put(slot, x.iter().zip(&grids).map(code));
+        }
+    }
+
+    /// Reads one token back.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn read(&self, slot: usize, out: &mut [f32]) {
+        assert!(slot < BLOCK && out.len() == self.dim, "slot {slot}, {} values", out.len());
+        self.read_codes(slot, out);
+        match self.coding {
+            Coding::F32 | Coding::F16 => {}
+            Coding::Token(_) => {
+                let (scale, (zeros, step)) = (f16_to_f32(self.scales()[slot]), self.zeros());
+                let zero = f32::from(zeros[slot]) * step;
+                out.iter_mut().for_each(|x| *x = scale * (*x - zero));
+            }
+            Coding::Channel(_) => {
+                let grids = self.scales().iter().zip(self.least());
+                for (x, (&scale, &least)) in out.iter_mut().zip(grids) {
+                    *x = f16_to_f32(scale).mul_add(*x, f16_to_f32(least));
+                }
+            }
+        }
+    }
+}
+
+/// The grid of one token.
+struct Grid {
+    scale: u16,
+    zero: u8,
+    inverse: f32,
+    offset: f32,
+    top: f32,
+}
+
+/// Ranges tried for few bits, as shares of the token's own.
+const SHRUNK: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.72];
+
+impl Grid {
+    /// The grid with the least squared error of those tried; its range holds 0.
+    fn of_token(x: &[f32], bits: u8) -> Grid {
+        let (low, high) = x.iter().fold((0f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
+        if bits == 8 {
+            return Grid::over(low, high, bits);
+        }
+        let mut best = (f32::INFINITY, Grid::over(low, high, bits));
+        for share in SHRUNK {
+            let grid = Grid::over(low * share, high * share, bits);
+            let error = grid.error(x);
+            if error < best.0 {
+                best = (error, grid);
+            }
+        }
+        best.1
+    }
+
+    fn over(low: f32, high: f32, bits: u8) -> Grid {
+        let top = f32::from((1u16 << bits) - 1);
+        let step = (1u32 << bits) as f32 / 256.0;
+        // Half a step of the zero point may be lost at either end: the scale makes up for it.
+        let scale = f32_to_f16(((high - low) / (top - step)).min(65504.0));
+        let wide = f16_to_f32(scale);
+        if wide == 0.0 {
+            return Grid { scale: 0, zero: 0, inverse: 0.0, offset: 0.0, top };
+        }
+        let zero = (-low / wide / step).round_ties_even().clamp(0.0, 255.0);
+        Grid { scale, zero: zero as u8, inverse: 1.0 / wide, offset: zero * step, top }
+    }
+
+    fn code(&self, x: f32) -> f32 {
+        x.mul_add(self.inverse, self.offset).round_ties_even().clamp(0.0, self.top)
+    }
+
+    /// Squared error in units of x², summed over the channels in their order.
+    fn error(&self, x: &[f32]) -> f32 {
+        let scale = f16_to_f32(self.scale);
+        x.iter().fold(0.0, |sum, &x| {
+            let off = x - scale * (self.code(x) - self.offset);
+            off.mul_add(off, sum)
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! Packed attention against the plain one and against a plain sum, in whatever tiles, threads and instruction sets.
+
+use super::super::{CacheType, HeadCache, Query, TappedWeights, attend};
+use super::*;
+use crate::matrix::{Matrix, MatrixView};
+use crate::{Isa, pool};
+use proptest::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / 4_194_304.0 - 2.0
+    };
+    Matrix::from_vec(rows, cols, (0..rows * cols).map(next).collect())
+}
+
+fn bits(m: &Matrix) -> Vec<u32> {
+    m.data().iter().map(|v| v.to_bits()).collect()
+}
+
+struct Case {
+    heads: Vec<PackedHead>,
+    q: Matrix,
+    seen: Vec<Range<usize>>,
+}
+
+impl Case {
+    fn new(codings: (Coding, Coding), dim: usize, kv: usize, group: usize, len: usize, tokens: usize) -> Case {
+        let open = (if codings.0.by_token() { codings.0 } else { Coding::F16 }, codings.1);
+        let head = |h: usize| {
+            let mut head = PackedHead::new(dim);
+            let (k, v) = (matrix(len, dim, 3 + h as u64), matrix(len, dim, 77 + h as u64));
+            (0..len).for_each(|i| head.push(k.row(i), v.row(i), open));
+            (0..len / 64).for_each(|block| head.recode(block, codings));
+            head
+        };
+        let seen = (0..tokens).map(|t| (len - tokens + t + 1).saturating_sub(200)..len - tokens + t + 1).collect();
+        Case { heads: (0..kv).map(head).collect(), q: matrix(tokens, kv * group * dim, 5), seen }
+    }
+
+    fn run(&self, tokens: Range<usize>, tap: Option<&(dyn Fn(TappedWeights<'_>) + Sync)>) -> Matrix {
+        let q = self.q.view().rows_range(tokens.clone());
+        let mut out = Matrix::zeros(q.rows(), q.cols());
+        let seen = |_: usize, token: usize| self.seen[tokens.start + token].clone();
+        let heads: Vec<&PackedHead> = self.heads.iter().collect();
+        attend_packed(&heads, &PackedQuery { q, scale: 0.2, seen: &seen }, &mut out.view_mut(), tap);
+        out
+    }
+
+    /// In f64, from what the heads give back.
+    fn expected(&self, token: usize, head: usize) -> Vec<f64> {
+        let dim = self.heads[0].dim();
+        let cache = &self.heads[head * self.heads.len() * dim / self.q.cols()];
+        let q = &self.q.row(token)[head * dim..][..dim];
+        let read = |slot: usize, value: bool| {
+            let mut x = vec![0.0; dim];
+            if value {
+                cache.value(slot, &mut x)
+            } else {
+                cache.key(slot, &mut x)
+            };
+            x
+        };
+        let seen = self.seen[token].clone();
+        let dot = |k: Vec<f32>| k.iter().zip(q).map(|(&k, &q)| f64::from(k) * f64::from(q)).sum::<f64>() * 0.2;
+        let weights: Vec<f64> = seen.clone().map(|slot| dot(read(slot, false)).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut out = vec![0.0; dim];
+        for (slot, w) in seen.zip(&weights) {
+            out.iter_mut().zip(read(slot, true)).for_each(|(o, v)| *o += w / total * f64::from(v));
+        }
+        out
+    }
+}
+
+const CODINGS: [(Coding, Coding); 8] = [
+    (Coding::F32, Coding::F32),
+    (Coding::F16, Coding::F16),
+    (Coding::Token(8), Coding::Token(8)),
+    (Coding::Token(4), Coding::Token(4)),
+    (Coding::Token(3), Coding::Token(3)),
+    (Coding::Token(2), Coding::Token(2)),
+    (Coding::Channel(2), Coding::Token(4)),
+    (Coding::Channel(4), Coding::F16),
+];
+
+#[test]
+fn a_row_has_the_same_bits_in_any_company_on_any_machine() {
+    for (codings, (dim, group, len)) in
+        CODINGS.into_iter().flat_map(|c| [(64, 3, 700), (40, 2, 130), (16, 7, 90)].map(|s| (c, s)))
+    {
+        let case = Case::new(codings, dim, 3, group, len, 40);
+        let whole = Isa::Scalar.with(|| case.run(0..40, None));
+        for isa in Isa::available() {
+            assert_eq!(bits(&isa.with(|| case.run(0..40, None))), bits(&whole), "{codings:?} {isa:?}");
+            for threads in [1, 2] {
+                pool::set_threads(threads);
+                for row in [0, 13, 39] {
+                    let alone = isa.with(|| case.run(row..row + 1, None));
+                    assert_eq!(
+                        bits(&alone)[..],
+                        bits(&whole)[row * whole.cols()..][..whole.cols()],
+                        "{codings:?} {isa:?}"
+                    );
+                }
+                let two = isa.with(|| case.run(20..22, None));
+                assert_eq!(
+                    bits(&two)[..],
+                    bits(&whole)[20 * whole.cols()..][..2 * whole.cols()],
+                    "{codings:?} {isa:?}"
+                );
+            }
+            pool::set_threads(0);
+        }
+        for (token, head) in [(0, 0), (39, 3 * group - 1), (20, group)] {
+            for (got, expected) in whole.row(token)[head * dim..].iter().zip(case.expected(token, head)) {
+                assert!((f64::from(*got) - expected).abs() < 2e-4, "{codings:?}: {got} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_are_the_plain_cache_bit_for_bit() {
+    for (ty, coding) in [(CacheType::F32, Coding::F32), (CacheType::F16, Coding::F16)] {
+        let (dim, len, tokens) = (48, 600, 30);
+        let mut case = Case::new((coding, coding), dim, 2, 3, len, tokens);
+        case.seen.iter_mut().for_each(|seen| seen.start = 0);
+        let mut plain = vec![HeadCache::new(dim, ty); 2];
+        for (h, head) in plain.iter_mut().enumerate() {
+            head.append(0, matrix(len, dim, 3 + h as u64).view(), matrix(len, dim, 77 + h as u64).view());
+        }
+        let positions: Vec<u32> = (0..tokens).map(|t| (len - tokens + t) as u32).collect();
+        let query = Query { q: case.q.view(), positions: &positions, scale: 0.2, window: None };
+        let mut expected = Matrix::zeros(tokens, case.q.cols());
+        attend(&plain, &query, &mut expected.view_mut(), None);
+        assert_eq!(bits(&case.run(0..tokens, None)), bits(&expected));
+    }
+}
+
+#[test]
+fn taps_see_weights_that_sum_to_one() {
+    for tokens in [0..40, 7..8] {
+        let case = Case::new((Coding::Token(4), Coding::Token(4)), 64, 2, 2, 700, 40);
+        let rows = Mutex::new(0);
+        case.run(
+            tokens.clone(),
+            Some(&|tapped: TappedWeights| {
+                assert_eq!(tapped.first..tapped.first + tapped.weights.len(), case.seen[tokens.start + tapped.token]);
+                assert!((tapped.weights.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+                *rows.lock().unwrap() += 1;
+            }),
+        );
+        assert_eq!(rows.into_inner().unwrap(), 4 * tokens.len());
+    }
+}
+
+#[test]
+fn bytes_are_what_the_layout_says() {
+    for (bits, bytes) in [(8, 67), (4, 35), (3, 27), (2, 19)] {
+        for side in [Side::Keys, Side::Values] {
+            assert_eq!(Part::new(Coding::Token(bits), side, 64).bytes(), 64 * bytes, "{bits} {side:?}");
+        }
+        assert_eq!(Part::new(Coding::Channel(bits), Side::Keys, 64).bytes(), 64 * (usize::from(bits) * 8 + 4));
+    }
+    assert_eq!(Part::new(Coding::F16, Side::Values, 64).bytes(), 64 * 128);
+}
+
+#[test]
+fn a_cut_head_goes_on() {
+    let codings = (Coding::Channel(4), Coding::Token(4));
+    let case = Case::new(codings, 32, 1, 1, 200, 8);
+    let mut head = case.heads[0].clone();
+    let mut before = [0.0; 32];
+    head.key(70, &mut before);
+    head.truncate(71, (Coding::F16, Coding::F16));
+    assert_eq!((head.len(), head.blocks(), head.codings(1).0), (71, 2, Coding::F16));
+    let mut after = [0.0; 32];
+    head.key(70, &mut after);
+    assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 2e-3));
+    head.push(&[1.0; 32], &[2.0; 32], (Coding::F16, Coding::F16));
+    head.key(71, &mut after);
+    assert_eq!(after, [1.0; 32]);
+}
+
+proptest! {
+    /// Every number a token holds comes back within half a scale where its range was kept (8 bits), and within a scale
+    /// of the clipped range otherwise; zeros stay zeros.
+    #[test]
+    fn tokens_come_back_within_their_bound(x in prop::collection::vec(-900f32..900.0, 64), at in 0usize..64) {
+        for bits in [2u8, 3, 4, 8] {
+            let mut part = Part::new(Coding::Token(bits), Side::Values, 64);
+            part.write(at, &x);
+            let mut y = vec![0.0; 64];
+            part.read(at, &mut y);
+            let (low, high) = x.iter().fold((0f32, 0f32), |(a, b), &x| (a.min(x), b.max(x)));
+            let bound = match bits {
+                8 => 0.52 * (high - low) / 254.0,
+                _ => 0.30 * (high - low) / 2.0,
+            };
+            prop_assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() <= bound), "{} {:?} {:?}", bits, x, y);
+            part.write(at, &[0.0; 64]);
+            part.read(at, &mut y);
+            prop_assert!(y.iter().all(|&y| y == 0.0));
+        }
+    }
+
+    #[test]
+    fn channels_come_back_within_half_a_scale(seed in any::<u64>(), offset in -50f32..50.0) {
+        let mut x = matrix(64, 24, seed);
+        x.data_mut().iter_mut().for_each(|x| *x += offset);
+        for bits in [2u8, 3, 4, 8] {
+            let mut part = Part::new(Coding::Channel(bits), Side::Keys, 24);
+            part.write_block(x.data());
+            let mut y = vec![0.0; 24];
+            for slot in 0..64 {
+                part.read(slot, &mut y);
+                let bound = 2.1 / f32::from((1u16 << bits) - 1) + 0.05;
+                prop_assert!(MatrixView::from_row(x.row(slot)).row(0).iter().zip(&y).all(|(x, y)| (x - y).abs() <= bound));
+            }
+        }
+    }
+}
