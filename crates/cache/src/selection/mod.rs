@@ -1,6 +1,6 @@
 //! Which tokens of a head stay.
 //!
-//! A method is a score per token: [`Selection::score`]. What all have in common is done once, by [`kept`]: the first tokens
+//! A method is a score per token: [`Selection::score`]. What all have in common is done once, for all of them: the first tokens
 //! (sinks) and the most recent ones stay in any case, and those with the highest scores fill the budget. Each key-value head
 //! chooses for itself. It happens at the end of the prompt and then wherever the length is a multiple of 64, so a head never holds
 //! more than the budget and 63 tokens while it generates.
