@@ -55,6 +55,9 @@ pub enum Command {
     Test(TestArgs),
     /// Write a file of an archive, or a part of it, to standard output
     Cat(CatArgs),
+    /// Keep a context's cache of keys and values on disk
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// List the methods with their papers
     Methods(MethodsArgs),
     /// Measure speed, or every method and grid on one frontier
@@ -312,6 +315,46 @@ pub struct RunArgs {
     /// (snapkv:budget=512 + int4); `brevity methods --room cache` lists them
     #[arg(long, value_name = "SPEC", default_value = "f16")]
     pub cache: String,
+    /// Go on from a context that `brevity cache save` wrote: the prompt follows its text
+    #[arg(long, value_name = "FILE", conflicts_with = "chat")]
+    pub cache_load: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum CacheCommand {
+    /// Read a text once, and write what the model remembers of it
+    Save(CacheSaveArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  brevity cache save MODEL -p @doc.txt -o doc.kv --max-loss 0.05
+  brevity run MODEL --cache-load doc.kv -p \"In short:\"")]
+pub struct CacheSaveArgs {
+    /// The model (default: the embedded one)
+    pub model: Option<String>,
+    /// The text to remember; @FILE reads a file, - standard input
+    #[arg(short, long)]
+    pub prompt: String,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Bits of divergence a token that the text's own end may lose, measured before the file is written
+    #[arg(allow_negative_numbers = true, long, value_name = "BITS", default_value_t = 0.05)]
+    pub max_loss: f64,
+    /// How keys and values are coded: kvtc or cachegen
+    #[arg(long, default_value = "kvtc")]
+    pub codec: String,
+    /// Add no beginning-of-sequence token
+    #[arg(long)]
+    pub no_bos: bool,
+    /// How activations meet integer weights: int8 (fast) or f32
+    #[arg(long, default_value = "int8")]
+    pub activations: ActivationArg,
+    /// Overwrite the output
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -3,6 +3,7 @@
 use crate::stop;
 use anyhow::{Result, bail};
 use brevity_cache::Spec;
+use brevity_cache::disk::Context;
 use brevity_model::cache::KvCache;
 use brevity_model::forward::{Logits, Model, Sequence};
 use brevity_model::sampler::{Sampler, SamplerOptions};
@@ -165,6 +166,17 @@ impl<'a> Generator<'a> {
             prefill_seconds,
             decode_seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Remembers a context as if it had been read.
+    ///
+    /// # Errors
+    /// If it does not fit, or the cache cannot take it.
+    pub fn load(&mut self, tokens: &[u32], context: &Context, spec: &Spec) -> Result<()> {
+        self.check(tokens)?;
+        self.cache = Box::new(context.cache(spec, self.model.config(), self.context)?);
+        self.held = tokens.to_vec();
+        Ok(())
     }
 
     /// Refuses a prompt that is empty or leaves no room to answer.

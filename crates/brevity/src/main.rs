@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::archive::list(args, global),
         Command::Test(args) => commands::archive::test(args, global),
         Command::Cat(args) => commands::archive::cat(args),
+        Command::Cache(command) => commands::cache::run(command, global),
         Command::Methods(args) => commands::methods::run(args, global),
         Command::Bench(args) => commands::bench::run(args, global),
     };

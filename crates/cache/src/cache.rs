@@ -1,5 +1,6 @@
 //! A selection and a store, as one cache of a sequence.
 
+use crate::fit::Fit;
 use crate::merging::Merged;
 use crate::selection::{self, HeadView, Observes};
 use crate::slots::Slots;
@@ -27,18 +28,20 @@ pub struct Cache {
     dropped: usize,
 }
 
+#[derive(Default)]
 struct Layer {
     heads: Vec<Head>,
-    /// The last queries with their positions, where a selection observes them.
+    /// The last queries with their positions, where a selection observes them; as the model made them.
     queries: VecDeque<(usize, Vec<f32>)>,
+    /// Squares of the first tokens' queries, channel by channel of each key-value head, until keys are fitted to them.
+    squares: Vec<f32>,
 }
 
 struct Head {
     stored: PackedHead,
     slots: Slots,
-    /// What is taken off every key once the first block is full, where the store centres keys: a shift of all scores of a query,
-    /// which its softmax does not see.
-    centre: Option<Vec<f32>>,
+    /// How keys are moved and scaled before they are coded, known once the first block is full, where the store fits keys.
+    fit: Option<Fit>,
     /// Attention that each slot has got.
     attention: Vec<u64>,
 }
@@ -73,13 +76,9 @@ const OBSERVED_ROWS: usize = 16;
 impl Cache {
     /// An empty cache for up to `capacity` positions.
     pub fn new(spec: Spec, shape: CacheShape, capacity: usize) -> Self {
-        let head = || Head {
-            stored: PackedHead::new(shape.head_dim),
-            slots: Slots::All(0),
-            centre: None,
-            attention: Vec::new(),
-        };
-        let layer = || Layer { heads: (0..shape.kv_heads).map(|_| head()).collect(), queries: VecDeque::new() };
+        let head =
+            || Head { stored: PackedHead::new(shape.head_dim), slots: Slots::All(0), fit: None, attention: Vec::new() };
+        let layer = || Layer { heads: (0..shape.kv_heads).map(|_| head()).collect(), ..Layer::default() };
         let layers = (0..shape.layers).map(|_| layer()).collect();
         Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0 }
     }
@@ -101,13 +100,13 @@ impl Cache {
         let (mut k, mut v) = (vec![0.0; self.shape.head_dim], vec![0.0; self.shape.head_dim]);
         stored.key(slot, &mut k);
         stored.value(slot, &mut v);
-        if let Some(centre) = &self.layers[layer].heads[head].centre {
-            k.iter_mut().zip(centre).for_each(|(k, c)| *k += c);
-        }
         let (keys, values) = self.spec.store.rotates();
         let block = hadamard::block(self.shape.head_dim);
         if keys {
             hadamard::hadamard_blocks(&mut k, block);
+        }
+        if let Some(fit) = &self.layers[layer].heads[head].fit {
+            fit.undo(&mut k);
         }
         if values {
             hadamard::hadamard_blocks(&mut v, block);
@@ -149,36 +148,75 @@ impl Cache {
         Ok(())
     }
 
-    /// What keys are taken off is not known before the first block is full: until then they are f16.
-    fn centres(&self) -> bool {
-        self.spec.store.centres()
-    }
-
-    /// Centres the keys of heads that do not yet, over the tokens they hold.
-    fn centre(&mut self) {
-        if !self.centres() {
+    /// Fits the heads that are not yet, by the tokens they hold and the queries they met.
+    fn fit(&mut self) {
+        if !self.spec.store.fits() || self.len < BLOCK {
             return;
         }
-        let fresh = self.spec.store.fresh();
+        let (fresh, rotated) = (self.spec.store.fresh(), self.spec.store.rotates().0);
+        let dim = self.shape.head_dim;
         for layer in &mut self.layers {
-            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
-                heads.iter_mut().filter(|head| head.centre.is_none()).for_each(|head| head.centre_at_mean(fresh));
+            let squares = std::mem::take(&mut layer.squares);
+            pool::parallel_chunks(&mut layer.heads, 1, |index, heads| {
+                for head in heads.iter_mut().filter(|head| head.fit.is_none()) {
+                    head.fit(&squares, index * dim, rotated, fresh);
+                }
             });
         }
+    }
+
+    /// Whether keys wait for the first block to be full.
+    fn waits(&self) -> bool {
+        self.spec.store.fits() && self.len < BLOCK
+    }
+
+    /// Adds the queries of the first tokens to the squares that keys will be fitted to.
+    fn square(&mut self, layer: usize, start: usize, q: MatrixView<'_>) {
+        if !self.waits() {
+            return;
+        }
+        let CacheShape { heads, kv_heads, head_dim, .. } = self.shape;
+        let width = kv_heads * head_dim;
+        let squares = &mut self.layers[layer].squares;
+        squares.resize((start + q.rows()) * width, 0.0);
+        for row in 0..q.rows() {
+            let sums = &mut squares[(start + row) * width..][..width];
+            sums.fill(0.0);
+            for (head, q) in q.row(row).chunks_exact(head_dim).enumerate() {
+                let sums = &mut sums[head * kv_heads / heads * head_dim..][..head_dim];
+                sums.iter_mut().zip(q).for_each(|(sum, &q)| *sum += q * q);
+            }
+        }
+    }
+
+    /// Queries as the stored keys of each head want them.
+    fn turned(&self, layer: usize, rows: MatrixView<'_>) -> Matrix {
+        let mut turned = rows.to_matrix();
+        let (dim, heads) = (self.shape.head_dim, &self.layers[layer].heads);
+        let (rotated, block) = (self.spec.store.rotates().0, hadamard::block(dim));
+        let (isa, group) = (Isa::current(), self.shape.heads / self.shape.kv_heads);
+        turned.view_mut().parallel_rows(16, |_, row| {
+            for (head, q) in row.chunks_exact_mut(dim).enumerate() {
+                if let Some(fit) = &heads[head / group].fit {
+                    fit.query(q);
+                }
+            }
+            if rotated {
+                isa.with(|| hadamard::hadamard_blocks(row, block));
+            }
+        });
+        turned
     }
 
     /// Lets go of what lies beyond position `len` in a layer.
     fn cut(&mut self, layer: usize, len: usize) {
         let store = self.spec.store.clone();
-        let Layer { heads, queries } = &mut self.layers[layer];
+        let Layer { heads, queries, .. } = &mut self.layers[layer];
         for head in heads {
             let (slots, open) = (head.slots.before(len), head.open(&*store));
             head.slots.truncate(slots);
             head.stored.truncate(slots, open);
             head.attention.truncate(slots);
-            if len < BLOCK && head.centre.is_some() {
-                head.forget_centre(&*store);
-            }
         }
         queries.retain(|(position, _)| *position < len);
     }
@@ -229,14 +267,15 @@ impl Cache {
 
     /// Attention that the observed queries of a layer give to each slot of each head.
     fn observe(&self, layer: usize) -> Vec<Vec<u64>> {
-        let Layer { heads, queries } = &self.layers[layer];
+        let Layer { heads, queries, .. } = &self.layers[layer];
         let totals = Totals::new(heads, self.shape.heads / self.shape.kv_heads);
         let held: Vec<&PackedHead> = heads.iter().map(|head| &head.stored).collect();
         let scale = 1.0 / (self.shape.head_dim as f32).sqrt();
         let mut out = Matrix::zeros(1, self.shape.heads * self.shape.head_dim);
         for (position, q) in queries {
             let seen = |head: usize, _: usize| heads[head].slots.seen(*position, None);
-            let query = PackedQuery { q: MatrixView::from_row(q), scale, seen: &seen };
+            let q = self.turned(layer, MatrixView::from_row(q));
+            let query = PackedQuery { q: q.view(), scale, seen: &seen };
             attend_packed(&held, &query, &mut out.view_mut(), Some(&|tapped| totals.add(&tapped)));
         }
         totals.done()
@@ -256,13 +295,15 @@ impl Cache {
                 0 => vec![Vec::new(); self.shape.kv_heads],
                 _ => self.observe(layer),
             };
-            let Layer { heads, queries } = &mut self.layers[layer];
-            let queries = &*queries;
+            let queries: Vec<Matrix> =
+                self.layers[layer].queries.iter().map(|(_, q)| self.turned(layer, MatrixView::from_row(q))).collect();
+            let heads = &mut self.layers[layer].heads;
             pool::parallel_chunks(heads, 1, |index, head| {
                 let [head] = head else { return };
                 let positions: Vec<usize> = (0..head.slots.len()).map(|slot| head.slots.position(slot)).collect();
                 let width = group * dim;
-                let seen: Vec<f32> = queries.iter().flat_map(|(_, q)| &q[index * width..][..width]).copied().collect();
+                let seen: Vec<f32> =
+                    queries.iter().flat_map(|q| &q.row(0)[index * width..][..width]).copied().collect();
                 head.attention.resize(if head.attention.is_empty() { 0 } else { positions.len() }, 0);
                 let view = HeadView {
                     layer,
@@ -320,46 +361,41 @@ impl Head {
     /// Codings of tokens as they come.
     fn open(&self, store: &dyn Store) -> (Coding, Coding) {
         let (keys, values) = store.fresh();
-        if store.centres() && self.centre.is_none() { (Coding::F16, values) } else { (keys, values) }
+        if store.fits() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
     }
 
-    /// Takes the mean key off every key; the first token, to which all attend and which is like no other, has no say in it.
-    fn centre_at_mean(&mut self, fresh: (Coding, Coding)) {
+    /// Fits keys to the queries met, and stores every token anew.
+    fn fit(&mut self, squares: &[f32], first: usize, rotated: bool, codings: (Coding, Coding)) {
         let (len, dim) = (self.stored.len(), self.stored.dim());
-        let mut mean = vec![0.0; dim];
-        let mut key = vec![0.0; dim];
-        for slot in 1..len {
-            self.stored.key(slot, &mut key);
-            mean.iter_mut().zip(&key).for_each(|(mean, k)| *mean += k);
+        let block = hadamard::block(dim);
+        let mut keys = Matrix::zeros(len, dim);
+        for slot in 0..len {
+            let key = keys.row_mut(slot);
+            self.stored.key(slot, key);
+            if rotated {
+                hadamard::hadamard_blocks(key, block);
+            }
         }
-        mean.iter_mut().for_each(|mean| *mean /= len.saturating_sub(1).max(1) as f32);
-        self.shift(fresh, |k, d| k - mean[d]);
-        self.centre = Some(mean);
-    }
-
-    fn forget_centre(&mut self, store: &dyn Store) {
-        if let Some(mean) = self.centre.take() {
-            self.shift(self.open(store), |k, d| k + mean[d]);
-        }
-    }
-
-    /// Stores every token anew with its key moved.
-    fn shift(&mut self, codings: (Coding, Coding), moved: impl Fn(f32, usize) -> f32) {
-        let dim = self.stored.dim();
-        let mut shifted = PackedHead::new(dim);
-        let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
-        for slot in 0..self.stored.len() {
-            self.stored.key(slot, &mut key);
+        let width = squares.len() / BLOCK;
+        let squares = squares.chunks_exact(width.max(1)).map(|row| &row[first..first + dim]);
+        let fit = Fit::new(&keys, squares);
+        let mut fitted = PackedHead::new(dim);
+        let mut value = vec![0.0; dim];
+        for slot in 0..len {
             self.stored.value(slot, &mut value);
-            key.iter_mut().enumerate().for_each(|(d, k)| *k = moved(*k, d));
-            shifted.push(&key, &value, codings);
+            let key = keys.row_mut(slot);
+            fit.key(key);
+            if rotated {
+                hadamard::hadamard_blocks(key, block);
+            }
+            fitted.push(key, &value, codings);
         }
-        self.stored = shifted;
+        (self.stored, self.fit) = (fitted, Some(fit));
     }
 
     fn bytes(&self) -> usize {
-        let centre = self.centre.as_ref().map_or(0, |centre| 4 * centre.capacity());
-        self.stored.bytes() + self.slots.bytes() + 8 * self.attention.capacity() + centre
+        let fit = self.fit.as_ref().map_or(0, Fit::bytes);
+        self.stored.bytes() + self.slots.bytes() + 8 * self.attention.capacity() + fit
     }
 }
 
@@ -399,6 +435,9 @@ impl KvCache for Cache {
                 for row in 0..k.rows() {
                     key.copy_from_slice(&k.row(row)[index * dim..][..dim]);
                     value.copy_from_slice(&v.row(row)[index * dim..][..dim]);
+                    if let Some(fit) = &head.fit {
+                        fit.key(&mut key);
+                    }
                     isa.with(|| {
                         if keys {
                             hadamard::hadamard_blocks(&mut key, block);
@@ -407,9 +446,6 @@ impl KvCache for Cache {
                             hadamard::hadamard_blocks(&mut value, block);
                         }
                     });
-                    if let Some(centre) = &head.centre {
-                        key.iter_mut().zip(centre).for_each(|(k, c)| *k -= c);
-                    }
                     head.stored.push(&key, &value, open);
                 }
                 head.slots.push(start..start + k.rows());
@@ -429,16 +465,11 @@ impl KvCache for Cache {
         let Queries { rows, start, window } = queries;
         let (keys, values) = self.spec.store.rotates();
         let block = hadamard::block(self.shape.head_dim);
-        let mut rotated = Matrix::default();
-        let mut q = rows;
         let isa = Isa::current();
-        if keys {
-            rotated = rows.to_matrix();
-            let mut all = rotated.view_mut();
-            all.parallel_rows(16, |_, row| isa.with(|| hadamard::hadamard_blocks(row, block)));
-            q = rotated.view();
-        }
-        self.remember(layer, start, q);
+        self.remember(layer, start, rows);
+        self.square(layer, start, rows);
+        let turned = (keys || self.spec.store.fits()).then(|| self.turned(layer, rows));
+        let q = turned.as_ref().map_or(rows, |turned| turned.view());
         match observer {
             None => self.attend_rows(layer, (q, start, window), out, None),
             Some(observer) => {
@@ -457,7 +488,6 @@ impl KvCache for Cache {
                 }
             }
         }
-        drop(rotated);
         if values {
             out.parallel_rows(16, |_, row| isa.with(|| hadamard::hadamard_blocks(row, block)));
         }
@@ -470,7 +500,7 @@ impl KvCache for Cache {
             if self.selecting {
                 self.select();
             }
-            self.centre();
+            self.fit();
             self.age();
         }
     }
@@ -485,15 +515,14 @@ impl KvCache for Cache {
     }
 
     fn pass_limit(&self) -> usize {
-        let first = self.centres() && self.len < BLOCK;
-        match first || self.spec.store.ages() || self.selecting {
+        match self.waits() || self.spec.store.ages() || self.selecting {
             true => BLOCK - self.len % BLOCK,
             false => usize::MAX,
         }
     }
 
     fn watches_queries(&self) -> bool {
-        self.observes().anything()
+        self.observes().anything() || self.waits()
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {
@@ -503,6 +532,10 @@ impl KvCache for Cache {
         }
         if len > 0 && len < self.dropped {
             return Err(Error::Dropped { dropped: self.dropped, wanted: len }.into());
+        }
+        if (1..BLOCK).contains(&len) && self.layers.iter().flat_map(|layer| &layer.heads).any(|head| head.fit.is_some())
+        {
+            return Err(Error::Dropped { dropped: BLOCK, wanted: len }.into());
         }
         if len == 0 {
             *self = Cache::new(self.spec.clone(), self.shape, self.capacity);
@@ -515,7 +548,7 @@ impl KvCache for Cache {
 
     fn bytes(&self) -> u64 {
         let queries = |layer: &Layer| layer.queries.iter().map(|(_, q)| 4 * q.capacity()).sum::<usize>();
-        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>();
+        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>() + 4 * layer.squares.capacity();
         self.layers.iter().map(|layer| (heads(layer) + queries(layer)) as u64).sum()
     }
 }

@@ -138,6 +138,68 @@ pub enum Error {
         /// Where to go back to.
         wanted: usize,
     },
+    /// A file that is no context's cache.
+    #[error("this is no cache of a context: it begins with {found:02x?}, expected \"brevi.kv\"")]
+    NoCacheFile {
+        /// Its first bytes.
+        found: Vec<u8>,
+    },
+    /// A file of another version.
+    #[error("version {found} of a cache's file, expected {expected}; save it again")]
+    Version {
+        /// The file's.
+        found: u32,
+        /// This program's.
+        expected: u32,
+    },
+    /// A file that is not as it was written.
+    #[error(
+        "the cache's file is damaged or cut off: the hash at the end of its {bytes} bytes is not that of what is before"
+    )]
+    Damaged {
+        /// Bytes of the file.
+        bytes: usize,
+    },
+    /// A file of another model.
+    #[error("the cache's file was made with another {what}; it means something to the model that wrote it alone")]
+    Foreign {
+        /// "model", "tokenizer" or "shape of the cache".
+        what: &'static str,
+    },
+    /// Bytes that end too early.
+    #[error("offset {offset}: {wanted} bytes expected, {found} are left")]
+    Short {
+        /// Where.
+        offset: usize,
+        /// Bytes wanted.
+        wanted: usize,
+        /// Bytes left.
+        found: usize,
+    },
+    /// Bytes that mean nothing.
+    #[error("offset {offset}: {what}")]
+    Content {
+        /// Where.
+        offset: usize,
+        /// What was found.
+        what: &'static str,
+    },
+    /// No codec has that name.
+    #[error("there is no codec {name:?}; there are: {known}")]
+    Codec {
+        /// What was asked for.
+        name: String,
+        /// The codecs that exist.
+        known: String,
+    },
+    /// A selection that must see the prompt's queries, for a cache from a file.
+    #[error(
+        "{spec} chooses tokens by the prompt's queries, and a cache from a file has none; a store alone, or window, can take it"
+    )]
+    Unobserved {
+        /// The composition.
+        spec: String,
+    },
     /// A layer, a position or a length that the cache does not have.
     #[error("{what}: found {found}, expected {expected}")]
     Argument {

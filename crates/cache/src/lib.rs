@@ -21,7 +21,9 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+pub mod disk;
 mod error;
+mod fit;
 pub mod merging;
 mod options;
 pub mod registry;

@@ -1,9 +1,9 @@
 //! All methods that shrink the cache, by name.
 
-use crate::Error;
 use crate::merging::{KvMerger, Merging};
 use crate::selection::{Ems, ExpectedAttention, H2o, Random, Selection, SnapKv, TreeKv, Window};
 use crate::store::{Float, Kivi, Saq, Store, TokenInt};
+use crate::{Error, disk};
 use brevity_measure::MethodCard;
 use std::sync::Arc;
 
@@ -78,10 +78,16 @@ pub fn selection_names() -> Vec<&'static str> {
     SELECTIONS.iter().map(|(name, _)| *name).collect()
 }
 
-/// The cards of all methods: stores, selections, mergings.
+/// The names of all codecs for the disk.
+pub fn codec_names() -> Vec<&'static str> {
+    disk::codecs().map(|codec| codec.card().name).to_vec()
+}
+
+/// The cards of all methods: stores, selections, mergings, codecs.
 pub fn cards() -> Vec<&'static MethodCard> {
     let stores = STORES.iter().filter_map(|(_, read)| read("").ok()).map(|store| store.card());
     let selections = SELECTIONS.iter().filter_map(|(_, read)| read("").ok()).map(|selection| selection.card());
     let mergings = MERGINGS.iter().filter_map(|(_, read)| read("").ok()).map(|merging| merging.card());
-    stores.chain(selections).chain(mergings).collect()
+    let codecs = disk::codecs().map(|codec| codec.card());
+    stores.chain(selections).chain(mergings).chain(codecs).collect()
 }

@@ -232,7 +232,9 @@ mod tests {
     #[test]
     fn cards_are_whole_and_names_their_own() {
         let cards = registry::cards();
-        let names = [registry::store_names(), registry::selection_names(), registry::merging_names()].concat();
+        let names =
+            [registry::store_names(), registry::selection_names(), registry::merging_names(), registry::codec_names()]
+                .concat();
         assert_eq!(cards.len(), names.len());
         for (card, name) in cards.into_iter().zip(names) {
             assert_eq!(card.problems(), Vec::<String>::new(), "{name}");

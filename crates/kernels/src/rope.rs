@@ -99,6 +99,16 @@ kernel! {
 }
 
 impl RopeAngles {
+    /// The angles that undo these: what was turned, and made larger by the magnitude, is as before up to rounding.
+    pub fn inverse(&self) -> RopeAngles {
+        let mut back = self.clone();
+        for (cos, sin) in back.cos.data_mut().iter_mut().zip(back.sin.data_mut()) {
+            let square = *cos * *cos + *sin * *sin;
+            (*cos, *sin) = (*cos / square, -*sin / square);
+        }
+        back
+    }
+
     /// Turns the first [`RopeTable::dim`] values of each head of each row: x is (positions, heads · head_dim).
     ///
     /// # Panics
@@ -154,6 +164,19 @@ mod tests {
 
     fn bits(m: &Matrix) -> Vec<u32> {
         m.data().iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn the_inverse_undoes() {
+        for style in [RopeStyle::Half, RopeStyle::Interleaved] {
+            let angles = RopeTable::new(style, 10_000.0, 16, None, 1.0).with_magnitude(1.3).angles(&[0, 5, 4000]);
+            let x = Matrix::from_vec(3, 40, (0..120).map(|i| (i as f32 * 0.7).fract() - 0.5).collect());
+            let mut y = x.clone();
+            angles.apply(&mut y.view_mut(), 20);
+            assert!(y.data().iter().zip(x.data()).any(|(y, x)| (y - x).abs() > 0.1));
+            angles.inverse().apply(&mut y.view_mut(), 20);
+            assert!(y.data().iter().zip(x.data()).all(|(y, x)| (y - x).abs() < 1e-6));
+        }
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod bench;
+pub mod cache;
 pub mod compress;
 pub mod convert;
 pub mod eval;

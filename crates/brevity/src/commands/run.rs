@@ -3,7 +3,7 @@
 use crate::cli::{Global, RunArgs};
 use crate::generate::{Ended, Generator, Limits};
 use crate::progress::Show;
-use crate::{open, output};
+use crate::{context as kept, open, output, prompt};
 use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_measure::bits::format_bytes;
@@ -11,9 +11,9 @@ use brevity_model::ModelSource;
 use brevity_model::chat::{ChatTemplate, Message};
 use brevity_model::forward::{Model, Options};
 use brevity_model::sampler::SamplerOptions;
-use brevity_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
 use std::time::Instant;
 
 /// Runs the command.
@@ -28,8 +28,12 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
         let turns = chat(&args, &source, &mut generator, (global.json, show))?;
         return if global.json { output::json(&json!({"model": source.label(), "turns": turns})) } else { Ok(()) };
     }
-    let prompt = prompt(&args)?;
-    let tokens = tokens(source.tokenizer()?, &prompt, !args.no_bos);
+    let prompt = given(&args)?;
+    let loaded = args.cache_load.as_deref().map(|path| load(path, &source, &spec, &mut generator)).transpose()?;
+    let tokens = match &loaded {
+        Some(loaded) => [loaded.tokens.as_slice(), &source.tokenizer()?.encode(&prompt, false, true)].concat(),
+        None => prompt::tokens(source.tokenizer()?, &prompt, !args.no_bos),
+    };
     generator.check(&tokens)?;
     let limits = Limits { tokens: args.n, stop: &args.stop };
     let mut out = std::io::stdout().lock();
@@ -37,7 +41,7 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
         write!(out, "{prompt}")?;
         out.flush()?;
     }
-    let result = generator.go_on(&tokens, &limits, |text| {
+    let result = generator.answer(&tokens, &limits, |text| {
         if !global.json {
             write!(out, "{text}")?;
             out.flush()?;
@@ -50,9 +54,14 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
             "model": source.label(), "prompt": prompt, "text": result.text, "tokens": result.tokens,
             "prompt_tokens": tokens.len(), "cache": spec.to_string(), "cache_bytes": generator.cache_bytes(), "ended": result.ended.name(),
             "prefill_tokens_per_second": result.prefill_speed(), "decode_tokens_per_second": result.decode_speed(),
+            "loaded_tokens": loaded.as_ref().map(|loaded| loaded.tokens.len()),
+            "load_seconds": loaded.as_ref().map(|loaded| loaded.seconds),
         }));
     }
     output::line("")?;
+    if let Some(loaded) = &loaded {
+        show.remark(&format!("{} tokens of context loaded in {:.2} s", loaded.tokens.len(), loaded.seconds));
+    }
     show.remark(&format!(
         "{} tokens read at {:.1}/s, {} written at {:.1}/s; the cache ({spec}) holds {}; ended: {}",
         tokens.len(),
@@ -65,13 +74,17 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// The prompt's tokens; an empty one is the token that begins a text.
-fn tokens(tokenizer: &Tokenizer, prompt: &str, special: bool) -> Vec<u32> {
-    let mut tokens = tokenizer.encode(prompt, special, true);
-    if tokens.is_empty() && special {
-        tokens.extend(tokenizer.bos().or(tokenizer.eos()));
-    }
-    tokens
+/// A context from a file.
+struct Loaded {
+    tokens: Vec<u32>,
+    seconds: f64,
+}
+
+fn load(path: &Path, source: &ModelSource, spec: &Spec, generator: &mut Generator) -> Result<Loaded> {
+    let started = Instant::now();
+    let (file, context) = kept::open(path, source)?;
+    generator.load(&file.tokens, &context, spec)?;
+    Ok(Loaded { tokens: file.tokens, seconds: started.elapsed().as_secs_f64() })
 }
 
 fn sampling(args: &RunArgs) -> SamplerOptions {
@@ -96,18 +109,10 @@ fn context(args: &RunArgs, source: &ModelSource) -> Result<usize> {
     }
 }
 
-fn prompt(args: &RunArgs) -> Result<String> {
+fn given(args: &RunArgs) -> Result<String> {
     match args.prompt.as_deref() {
         None => bail!("nothing to go on from\n  next: give a prompt with -p, or talk with --chat"),
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("reading standard input")?;
-            Ok(text)
-        }
-        Some(text) => match text.strip_prefix('@') {
-            Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}")),
-            None => Ok(text.to_string()),
-        },
+        Some(text) => prompt::read(text),
     }
 }
 
@@ -159,7 +164,7 @@ fn chat(
     let form = Form::of(source, show)?;
     let stops = form.stops(&args.stop);
     let mut messages: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut first = args.prompt.as_ref().map(|_| prompt(args)).transpose()?;
+    let mut first = args.prompt.as_ref().map(|_| given(args)).transpose()?;
     let interactive = std::io::stdin().is_terminal() && !quiet;
     let mut turns = Vec::new();
     loop {

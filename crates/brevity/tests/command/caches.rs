@@ -71,7 +71,10 @@ fn wrong_caches_are_explained() {
 fn methods_of_the_cache_are_listed_with_their_papers() {
     let json = run(&["methods", "--room", "cache", "--json"]).json();
     let methods = json["methods"].as_array().unwrap();
-    for name in ["int4", "kivi", "saq", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random"] {
+    for name in [
+        "int4", "kivi", "saq", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random", "kvtc",
+        "cachegen",
+    ] {
         let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("{name}"));
         assert!(!method["title"].as_str().unwrap().is_empty());
     }
@@ -94,4 +97,39 @@ fn the_bench_writes_a_table_and_a_picture() {
     assert!(page.contains("floor of this measurement") && page.contains("brevity bench cache"), "{page}");
     assert!(directory.path().join("cache-nano-160.svg").exists());
     run(&["bench", "cache", "--window", "100000"]).refused(&["context"]);
+}
+
+#[test]
+fn a_context_is_saved_loaded_and_refused_when_damaged() {
+    let directory = temporary();
+    let file = directory.path().join("doc.kv");
+    let text =
+        "The history of the city begins with a ford across the river, where merchants met in the spring. ".repeat(6);
+    for (codec, max_loss) in [("cachegen", "0.3"), ("kvtc", "0.05")] {
+        let args = ["cache", "save", "--json", "-p", &text, "-o", arg(&file), "--max-loss", max_loss, "--codec", codec];
+        let saved = run(&[&args[..], &["--force"]].concat()).json();
+        assert!(number(&saved, "loss_bits") <= max_loss.parse().unwrap(), "{saved}");
+        assert!(number(&saved, "ratio") > 2.0 && saved["codec"] == codec, "{saved}");
+        assert_eq!(number(&saved, "bytes"), std::fs::metadata(&file).unwrap().len() as f64);
+        let args = ["run", "--json", "-p", " In short,", "-n", "8", "--temperature", "0"];
+        let loaded = run(&[&args[..], &["--cache-load", arg(&file)]].concat()).json();
+        assert_eq!(number(&loaded, "loaded_tokens"), number(&saved, "tokens"));
+        assert_eq!(loaded["tokens"].as_array().unwrap().len(), 8);
+        assert!(number(&loaded, "prompt_tokens") > number(&saved, "tokens"));
+    }
+    run(&["cache", "save", "-p", &text, "-o", arg(&file)]).refused(&["exists", "--force"]);
+    let load = ["run", "-p", "x", "-n", "1", "--cache-load", arg(&file)];
+    run(&[&load[..], &["--cache", "snapkv:budget=100"]].concat()).refused(&["queries"]);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    run(&load).refused(&["doc.kv", "damaged"]);
+    std::fs::write(&file, &bytes[..middle]).unwrap();
+    run(&load).refused(&["doc.kv", "damaged"]);
+    std::fs::write(&file, "nothing of the kind").unwrap();
+    run(&load).refused(&["doc.kv", "no cache"]);
+    run(&["cache", "save", "-p", "short", "-o", arg(&directory.path().join("b"))]).refused(&["least"]);
+    run(&["cache", "save", "-p", &text, "-o", "x", "--codec", "zip"]).refused(&["kvtc, cachegen"]);
+    run(&["cache", "save", "-p", &text, "-o", "x", "--max-loss", "0"]).refused(&["--max-loss"]);
 }

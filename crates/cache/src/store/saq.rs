@@ -79,7 +79,7 @@ impl Store for Saq {
         true
     }
 
-    fn centres(&self) -> bool {
+    fn fits(&self) -> bool {
         true
     }
 

@@ -74,7 +74,7 @@ impl Config {
     }
 
     /// Rope's frequencies, if it has rope.
-    pub(crate) fn rope_table(&self) -> Option<RopeTable> {
+    pub fn rope_table(&self) -> Option<RopeTable> {
         match &self.position {
             Position::Rope(rope) => Some(rope.table(self.attention.head_dim)),
             Position::Learned => None,
