@@ -656,6 +656,9 @@ pub struct BenchCacheArgs {
     /// Tokens to generate at the end of a window, for the speed
     #[arg(long, default_value_t = 16)]
     pub generate: usize,
+    /// Questions of each of four kinds about facts hidden in the text (0: none)
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub questions: usize,
     /// Text to measure on (default: the embedded one)
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,

@@ -4,7 +4,7 @@ use crate::fit::Fit;
 use crate::merging::Merged;
 use crate::selection::{self, HeadView, Observes};
 use crate::slots::Slots;
-use crate::store::Coding;
+use crate::store::{Coding, Tiers};
 use crate::{BLOCK, Error, Spec, Store};
 use brevity_kernels::attention::TappedWeights;
 use brevity_kernels::attention::packed::{PackedHead, PackedQuery, attend_packed};
@@ -42,6 +42,10 @@ struct Head {
     slots: Slots,
     /// How keys are moved and scaled before they are coded, known once the first block is full, where the store fits keys.
     fit: Option<Fit>,
+    /// How values' channels are scaled before they are coded, where the store does that.
+    values: Option<Fit>,
+    /// Codings of tokens that come after the prompt, where importance has decided about those before.
+    after: Option<(Coding, Coding)>,
     /// Attention that each slot has got.
     attention: Vec<u64>,
 }
@@ -76,8 +80,14 @@ const OBSERVED_ROWS: usize = 16;
 impl Cache {
     /// An empty cache for up to `capacity` positions.
     pub fn new(spec: Spec, shape: CacheShape, capacity: usize) -> Self {
-        let head =
-            || Head { stored: PackedHead::new(shape.head_dim), slots: Slots::All(0), fit: None, attention: Vec::new() };
+        let head = || Head {
+            stored: PackedHead::new(shape.head_dim),
+            slots: Slots::All(0),
+            fit: None,
+            values: None,
+            after: None,
+            attention: Vec::new(),
+        };
         let layer = || Layer { heads: (0..shape.kv_heads).map(|_| head()).collect(), ..Layer::default() };
         let layers = (0..shape.layers).map(|_| layer()).collect();
         Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0 }
@@ -111,6 +121,9 @@ impl Cache {
         if values {
             hadamard::hadamard_blocks(&mut v, block);
         }
+        if let Some(values) = &self.layers[layer].heads[head].values {
+            values.undo(&mut v);
+        }
         (k, v)
     }
 
@@ -121,7 +134,8 @@ impl Cache {
     }
 
     fn observes(&self) -> Observes {
-        self.spec.selection.as_ref().map_or_else(Observes::default, |selection| selection.observes())
+        let observes = self.spec.selection.as_ref().map_or_else(Observes::default, |selection| selection.observes());
+        Observes { attention: observes.attention || self.spec.store.tiers().is_some(), ..observes }
     }
 
     fn check_layer(&self, layer: usize) -> Result<(), Error> {
@@ -324,6 +338,18 @@ impl Cache {
         self.dropped = self.len;
     }
 
+    /// Lets importance decide which tokens keep more bits.
+    fn tier(&mut self) {
+        let Some(tiers) = self.spec.store.tiers() else { return };
+        let read = self.len;
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+                heads.iter_mut().for_each(|head| head.tier(&tiers, read))
+            });
+        }
+        self.dropped = self.len;
+    }
+
     /// Codes blocks anew that have come of age.
     fn age(&mut self) {
         let store = &self.spec.store;
@@ -360,6 +386,9 @@ impl Head {
 
     /// Codings of tokens as they come.
     fn open(&self, store: &dyn Store) -> (Coding, Coding) {
+        if let Some(after) = self.after {
+            return after;
+        }
         let (keys, values) = store.fresh();
         if store.fits() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
     }
@@ -393,10 +422,47 @@ impl Head {
         (self.stored, self.fit) = (fitted, Some(fit));
     }
 
+    /// Stores tokens anew, those that matter less first and in fewer bits.
+    fn tier(&mut self, tiers: &Tiers, read: usize) {
+        let (len, dim) = (self.stored.len(), self.stored.dim());
+        let positions: Vec<usize> = (0..len).map(|slot| self.slots.position(slot)).collect();
+        self.attention.resize(len, 0);
+        let (order, fallen) = tiers.order(&self.attention, &positions, read);
+        let (mut keys, mut values) = (Matrix::zeros(len, dim), Matrix::zeros(len, dim));
+        for (row, &slot) in order.iter().enumerate() {
+            self.stored.key(slot, keys.row_mut(row));
+            self.stored.value(slot, values.row_mut(row));
+        }
+        if tiers.separable {
+            for (rows, fit) in [(&mut keys, &mut self.fit), (&mut values, &mut self.values)] {
+                let found = fit.insert(Fit::divided(&root_of_largest(rows)));
+                (0..len).for_each(|row| found.key(rows.row_mut(row)));
+            }
+        }
+        let coding = |bits: u8| (Coding::Token(bits), Coding::Token(bits));
+        let mut stored = PackedHead::new(dim);
+        for row in 0..len {
+            stored.push(keys.row(row), values.row(row), coding(if row < fallen { tiers.low } else { tiers.high }));
+        }
+        self.stored = stored;
+        self.slots.keep(&order);
+        self.attention = order.iter().map(|&slot| self.attention[slot]).collect();
+        self.after = Some(coding(tiers.high));
+    }
+
     fn bytes(&self) -> usize {
-        let fit = self.fit.as_ref().map_or(0, Fit::bytes);
+        let fit = self.fit.iter().chain(&self.values).map(Fit::bytes).sum::<usize>();
         self.stored.bytes() + self.slots.bytes() + 8 * self.attention.capacity() + fit
     }
+}
+
+/// `√(max |x|)` of each channel; 1 where all are zero.
+fn root_of_largest(rows: &Matrix) -> Vec<f32> {
+    let mut most = vec![0.0f32; rows.cols()];
+    for row in 0..rows.rows() {
+        most.iter_mut().zip(rows.row(row)).for_each(|(most, x)| *most = most.max(x.abs()));
+    }
+    most.into_iter().map(|most| if most > 0.0 { most.sqrt() } else { 1.0 }).collect()
 }
 
 impl KvCache for Cache {
@@ -438,6 +504,9 @@ impl KvCache for Cache {
                     if let Some(fit) = &head.fit {
                         fit.key(&mut key);
                     }
+                    if let Some(fit) = &head.values {
+                        fit.key(&mut value);
+                    }
                     isa.with(|| {
                         if keys {
                             hadamard::hadamard_blocks(&mut key, block);
@@ -468,7 +537,8 @@ impl KvCache for Cache {
         let isa = Isa::current();
         self.remember(layer, start, rows);
         self.square(layer, start, rows);
-        let turned = (keys || self.spec.store.fits()).then(|| self.turned(layer, rows));
+        let fitted = self.layers[layer].heads.iter().any(|head| head.fit.is_some());
+        let turned = (keys || fitted).then(|| self.turned(layer, rows));
         let q = turned.as_ref().map_or(rows, |turned| turned.view());
         match observer {
             None => self.attend_rows(layer, (q, start, window), out, None),
@@ -491,6 +561,15 @@ impl KvCache for Cache {
         if values {
             out.parallel_rows(16, |_, row| isa.with(|| hadamard::hadamard_blocks(row, block)));
         }
+        let (heads, dim) = (&self.layers[layer].heads, self.shape.head_dim);
+        let group = self.shape.heads / self.shape.kv_heads;
+        if heads.iter().any(|head| head.values.is_some()) {
+            out.parallel_rows(16, |_, row| {
+                for (head, out) in row.chunks_exact_mut(dim).enumerate() {
+                    heads[head / group].values.iter().for_each(|fit| fit.undo(out));
+                }
+            });
+        }
         Ok(())
     }
 
@@ -506,10 +585,17 @@ impl KvCache for Cache {
     }
 
     fn end_prompt(&mut self) -> Result<()> {
-        if self.spec.selection.is_some() && !self.selecting {
+        if self.selecting {
+            return Ok(());
+        }
+        if self.spec.selection.is_some() {
             self.selecting = true;
             self.select();
             self.age();
+        }
+        if self.spec.store.tiers().is_some() {
+            self.selecting = true;
+            self.tier();
         }
         Ok(())
     }
@@ -568,7 +654,8 @@ impl Cache {
             match slots {
                 Slots::All(_) => observer(head, start + token, first, &weights),
                 Slots::Some(_) => {
-                    let begin = slots.position(first);
+                    let shown = first..first + weights.len();
+                    let begin = shown.map(|slot| slots.position(slot)).min().unwrap_or(0);
                     let mut spread = vec![0.0; start + token + 1 - begin];
                     weights.iter().enumerate().for_each(|(i, &w)| spread[slots.position(first + i) - begin] = w);
                     observer(head, start + token, begin, &spread);

@@ -200,6 +200,14 @@ pub enum Error {
         /// The composition.
         spec: String,
     },
+    /// A store that orders tokens by importance, in a model whose layers see a window of positions.
+    #[error(
+        "{spec} orders tokens by importance, and this model has layers that see the latest positions alone; int4 or kivi can be used"
+    )]
+    Sliding {
+        /// The composition.
+        spec: String,
+    },
     /// A layer, a position or a length that the cache does not have.
     #[error("{what}: found {found}, expected {expected}")]
     Argument {

@@ -44,6 +44,12 @@ impl Fit {
         Fit { mean, scale, inverse }
     }
 
+    /// Channels divided by factors, and nothing taken off.
+    pub fn divided(factors: &[f32]) -> Fit {
+        let scale = factors.iter().map(|factor| 1.0 / factor).collect();
+        Fit { mean: vec![0.0; factors.len()], scale, inverse: factors.to_vec() }
+    }
+
     /// A key as it is stored.
     pub fn key(&self, k: &mut [f32]) {
         k.iter_mut().zip(&self.mean).zip(&self.scale).for_each(|((k, mean), s)| *k = (*k - mean) * s);

@@ -68,8 +68,10 @@ impl Spec {
     /// # Errors
     /// If that is more than the model's context.
     pub fn cache(&self, config: &Config, capacity: usize) -> Result<Cache, Error> {
+        let sliding = config.windows.iter().any(Option::is_some);
         match capacity > config.context {
             true => Err(Error::Context { wanted: capacity, context: config.context }),
+            false if sliding && self.store.tiers().is_some() => Err(Error::Sliding { spec: self.to_string() }),
             false => Ok(Cache::new(self.clone(), CacheShape::of(config), capacity)),
         }
     }
@@ -191,6 +193,8 @@ mod tests {
             ("int8+kvmerger+h2o:budget=64", "h2o:budget=64,recent=32 + kvmerger:similarity=80 + int8"),
             ("window:budget=64", "window:budget=64,sinks=4 + f16"),
             ("kivi:bits=4", "kivi:bits=4,residual=64"),
+            ("mikv", "mikv:high=8,low=2,share=25"),
+            ("zipcache:share=50,low=3", "zipcache:high=4,low=3,share=50"),
             ("h2o:budget=25%", "h2o:budget=25%,recent=12.5% + f16"),
         ] {
             assert_eq!(Spec::parse(text).unwrap().to_string(), read);

@@ -189,6 +189,8 @@ fn more_bits_lose_less() {
         &["kivi:bits=8", "kivi:bits=4", "kivi:bits=3", "kivi:bits=2"],
         &["int8", "k:int8,v:int4", "int4"],
         &["int8", "saq:recent=64,middle=128,least=3", "int3"],
+        &["mikv:share=100", "mikv:share=50", "mikv:share=10"],
+        &["zipcache:share=100", "zipcache:share=50", "zipcache:share=0"],
         &["h2o:budget=380 + f16", "h2o:budget=200 + f16", "h2o:budget=40 + f16"],
     ] {
         let errors: Vec<f64> = chain.iter().map(|spec| error(spec)).collect();

@@ -13,6 +13,11 @@ fn noise(seed: usize) -> f32 {
 }
 
 fn kept(spec: &str, from: usize) -> Vec<usize> {
+    filled(spec, from).0.positions(0, 1)
+}
+
+/// The cache, and the keys that went in.
+fn filled(spec: &str, from: usize) -> (Cache, Matrix) {
     let (tokens, kv, width) = (300, SHAPE.kv_heads * SHAPE.head_dim, SHAPE.heads * SHAPE.head_dim);
     let matrix = |cols: usize, seed: usize| {
         Matrix::from_vec(tokens, cols, (0..tokens * cols).map(|i| noise(i + seed)).collect())
@@ -32,7 +37,7 @@ fn kept(spec: &str, from: usize) -> Vec<usize> {
     cache.attend(0, Queries { rows: q.view(), start: 0, window: None }, &mut out.view_mut(), None).unwrap();
     cache.advance(tokens);
     cache.end_prompt().unwrap();
-    cache.positions(0, 1)
+    (cache, k)
 }
 
 #[test]
@@ -45,6 +50,27 @@ fn what_is_looked_for_stays() {
         }
         let positions = kept(&format!("window:budget=60 + {store}"), 0);
         assert_eq!(positions, [0, 1, 2, 3].into_iter().chain(244..300).collect::<Vec<_>>());
+    }
+}
+
+/// No token goes, and the one that matters is the exact one.
+#[test]
+fn importance_decides_precision() {
+    for store in ["mikv:share=50", "zipcache:share=50,high=8"] {
+        let (cache, k) = filled(store, 0);
+        let mut positions = cache.positions(0, 1);
+        let errors: Vec<f32> = (0..300)
+            .map(|slot| {
+                let given = &k.row(positions[slot])[SHAPE.head_dim..];
+                cache.read(0, 1, slot).0.iter().zip(given).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+            })
+            .collect();
+        let (fallen, kept) = errors.split_at(128);
+        let mean = |errors: &[f32]| errors.iter().sum::<f32>() / errors.len() as f32;
+        assert!(mean(fallen) > 20.0 * mean(kept), "{store}: {} {}", mean(fallen), mean(kept));
+        assert!(positions.iter().position(|&p| p == NEEDLE).unwrap() >= 128, "{store}");
+        positions.sort_unstable();
+        assert_eq!(positions, (0..300).collect::<Vec<_>>(), "{store}: every token stays");
     }
 }
 

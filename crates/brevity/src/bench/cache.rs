@@ -1,6 +1,7 @@
 //! `brevity bench cache`: every way of keeping keys and values on one plane of bytes held against bits lost.
 
 use super::document;
+use super::retrieval::{self, Recall, TASKS};
 use crate::cli::{BenchCacheArgs, Global};
 use crate::evaluate::{self, Score, Text};
 use crate::progress::Show;
@@ -53,6 +54,7 @@ struct Measured {
     p99: f64,
     top1: f64,
     decode: f64,
+    recall: Recall,
 }
 
 /// Runs the command.
@@ -74,12 +76,14 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     let specs =
         specs.iter().map(|spec| Ok((spec, Spec::parse(spec)?))).collect::<Result<Vec<_>>>().context("--spec")?;
     let tokenizer = source.tokenizer()?;
-    let text = texts::evaluation(args.text.as_deref())?;
-    let text = Text::cut(tokenizer, &text, args.window, Some(args.chunks), Score::SecondHalf)?;
+    let haystack = texts::evaluation(args.text.as_deref())?;
+    let text = Text::cut(tokenizer, &haystack, args.window, Some(args.chunks), Score::SecondHalf)?;
     let options = Options { activation: args.activations.into(), ..Options::default() };
     let reference = evaluate::finish(&source, &text, options, (show, "full cache"))?;
     let floor = evaluate::floor(&source, &reference, &text, tokenizer, options, show)?;
     let model = Model::load(&source, options)?;
+    let cases = retrieval::cases(tokenizer, &haystack, args.window, args.questions)?;
+    let full = retrieval::ask(&model, &Spec::parse("f32")?, &cases)?;
     let mut measured = Vec::new();
     let f16 = 4.0 * (source.config().attention.kv_width() * source.config().layers()) as f64;
     for (name, spec) in specs {
@@ -89,25 +93,34 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
         let bytes = bytes as f64 / (args.window - 1) as f64;
         let started = Instant::now();
         let decode = speed(&model, &spec, &text.windows[0], args.generate)?;
+        let recall = retrieval::ask(&model, &spec, &cases)?;
         let point = Point::new(family(name), bytes / f16, divergence.mean)
             .with_cost(started.elapsed().as_secs_f64(), (bytes * args.window as f64) as u64)
             .with_error(divergence.error())
             .with_label(name);
         let perplexity = all.after.summary()?.perplexity;
-        measured.push(Measured { point, bytes, perplexity, p99: divergence.p99, top1: divergence.top1, decode });
+        measured.push(Measured {
+            point,
+            bytes,
+            perplexity,
+            p99: divergence.p99,
+            top1: divergence.top1,
+            decode,
+            recall,
+        });
     }
     let frontier = Frontier::new(measured.iter().map(|measured| measured.point.clone()))?;
-    let table = table(source.label(), &args, &measured, &frontier, floor);
+    let table = table(source.label(), &args, &measured, &frontier, (floor, &full));
     if let Some(path) = &args.output {
         write(path, &args, source.label(), &table, &frontier, floor)?;
     }
     if global.json {
         let entry = |m: &Measured| -> Value {
             json!({"point": m.point, "bytes_per_token": m.bytes, "perplexity": m.perplexity, "kld_p99_bits": m.p99,
-                "top1_agreement": m.top1, "decode_tokens_per_second": m.decode})
+                "top1_agreement": m.top1, "decode_tokens_per_second": m.decode, "answer_bits": answers(&m.recall)})
         };
         return output::json(&json!({
-            "model": source.label(), "window": args.window, "kld_floor_bits": floor,
+            "model": source.label(), "window": args.window, "kld_floor_bits": floor, "full_answer_bits": answers(&full),
             "points": measured.iter().map(entry).collect::<Vec<_>>(),
         }));
     }
@@ -121,6 +134,14 @@ fn family(spec: &str) -> &'static str {
         (true, false) => "selection (f16)",
         _ => "store",
     }
+}
+
+fn answers(recall: &Recall) -> Value {
+    let mut all: serde_json::Map<String, Value> =
+        TASKS.iter().zip(recall.bits).map(|(task, bits)| (task.to_string(), json!(bits))).collect();
+    all.insert("mean".to_string(), json!(recall.mean()));
+    all.insert("accuracy".to_string(), json!(recall.accuracy));
+    Value::Object(all)
 }
 
 /// Tokens a second after a prompt that fills the window.
@@ -137,12 +158,28 @@ fn speed(model: &Model, spec: &Spec, tokens: &[u32], generate: usize) -> Result<
     Ok(generate as f64 / started.elapsed().as_secs_f64())
 }
 
-fn table(model: &str, args: &BenchCacheArgs, measured: &[Measured], frontier: &Frontier, floor: f64) -> Table {
-    let columns =
-        ["cache", "bytes a token", "of f16", "mean KLD", "99 %", "same top", "perplexity", "decode, tokens/s"];
+fn table(
+    model: &str,
+    args: &BenchCacheArgs,
+    measured: &[Measured],
+    frontier: &Frontier,
+    (floor, full): (f64, &Recall),
+) -> Table {
+    let columns = [
+        "cache",
+        "bytes a token",
+        "of f16",
+        "mean KLD",
+        "99 %",
+        "same top",
+        "perplexity",
+        "answer, bits",
+        "decode, tokens/s",
+    ];
     let title =
         format!("{}: the cache of {} tokens, {} threads", open::short_name(model), args.window, pool::threads());
     let mut table = Table::new(columns.map(Column::new)).title(title);
+    let asked = args.questions > 0;
     let mut rows: Vec<&Measured> = measured.iter().collect();
     rows.sort_by(|a, b| b.point.rate.total_cmp(&a.point.rate).then(a.point.loss.total_cmp(&b.point.loss)));
     for row in rows {
@@ -158,14 +195,29 @@ fn table(model: &str, args: &BenchCacheArgs, measured: &[Measured], frontier: &F
                 Cell::number(row.p99, 3),
                 Cell::Percent(row.top1, 1),
                 Cell::number(row.perplexity, 3),
+                asked.then(|| Cell::number(row.recall.mean(), 2)).unwrap_or(Cell::Empty),
                 Cell::number(row.decode, 1),
             ],
         );
     }
     let name = Cell::text("floor of this measurement");
     let mut cells = vec![name, Cell::Empty, Cell::Empty, Cell::number(floor, 4)];
-    cells.extend([Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty]);
+    cells.extend([Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty]);
     table.emphasised(Emphasis::Dim, cells);
+    if asked {
+        let task = |(name, bits): (&&str, &f64)| format!("{name} {bits:.1}");
+        let each: Vec<String> = TASKS.iter().zip(&full.bits).map(task).collect();
+        let right = match full.accuracy >= 0.5 {
+            true => format!("; all tokens of {:.0} % of them are the likeliest", 100.0 * full.accuracy),
+            false => String::new(),
+        };
+        table.note(format!(
+            "bits of the true answers to {} questions about facts hidden in the text, asked after its end; the full cache: {:.2} ({}){right}",
+            TASKS.len() * args.questions,
+            full.mean(),
+            each.join(", "),
+        ));
+    }
     table.note(
         "the first half of a window is the prompt; KLD in bits a token of the second half against the full cache in f32; bytes \
          are those allocated at the window's end, over its tokens; bold: no other has fewer bytes and less loss",

@@ -73,7 +73,8 @@ impl Context {
     /// # Errors
     /// If the composition drops tokens by what it observes of queries, which are not there; if the model is another.
     pub fn cache(&self, spec: &Spec, config: &Config, capacity: usize) -> Result<Cache, brevity_model::Error> {
-        if spec.selection().is_some_and(|selection| selection.observes().anything()) {
+        let selection = spec.selection().is_some_and(|selection| selection.observes().anything());
+        if selection || spec.store().tiers().is_some() {
             return Err(Error::Unobserved { spec: spec.to_string() }.into());
         }
         let mut cache = spec.cache(config, capacity)?;

@@ -2,15 +2,21 @@
 
 mod float;
 mod kivi;
+mod mikv;
 mod saq;
 mod split;
+mod tiers;
 mod token;
+mod zipcache;
 
 pub use float::Float;
 pub use kivi::Kivi;
+pub use mikv::Mikv;
 pub use saq::Saq;
 pub use split::Split;
+pub use tiers::Tiers;
 pub use token::TokenInt;
+pub use zipcache::ZipCache;
 
 pub use brevity_kernels::attention::packed::Coding;
 use brevity_measure::MethodCard;
@@ -44,6 +50,11 @@ pub trait Store: Send + Sync {
     /// scaled to the queries that meet them. Scores do not change. Until it is known keys are f16.
     fn fits(&self) -> bool {
         false
+    }
+
+    /// Two precisions, where importance decides at the prompt's end which tokens have which.
+    fn tiers(&self) -> Option<Tiers> {
+        None
     }
 
     /// Whether it can be one side of `k:…,v:…`.
