@@ -33,14 +33,12 @@ struct Layer {
     heads: Vec<Head>,
     /// The last queries with their positions, where a selection observes them; as the model made them.
     queries: VecDeque<(usize, Vec<f32>)>,
-    /// Squares of the first tokens' queries, channel by channel of each key-value head, until keys are fitted to them.
-    squares: Vec<f32>,
 }
 
 struct Head {
     stored: PackedHead,
     slots: Slots,
-    /// How keys are moved and scaled before they are coded, known once the first block is full, where the store fits keys.
+    /// How keys are moved and scaled before they are coded, known once the first block is full, or at the prompt's end, where the store does that.
     fit: Option<Fit>,
     /// How values' channels are scaled before they are coded, where the store does that.
     values: Option<Fit>,
@@ -162,18 +160,18 @@ impl Cache {
         Ok(())
     }
 
-    /// Fits the heads that are not yet, by the tokens they hold and the queries they met.
-    fn fit(&mut self) {
-        if !self.spec.store.fits() || self.len < BLOCK {
+    /// Centres the keys of heads that do not yet, over the tokens they hold.
+    fn centre(&mut self) {
+        if !self.spec.store.centres() || self.len < BLOCK {
             return;
         }
         let (fresh, rotated) = (self.spec.store.fresh(), self.spec.store.rotates().0);
-        let dim = self.shape.head_dim;
         for layer in &mut self.layers {
-            let squares = std::mem::take(&mut layer.squares);
-            pool::parallel_chunks(&mut layer.heads, 1, |index, heads| {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
                 for head in heads.iter_mut().filter(|head| head.fit.is_none()) {
-                    head.fit(&squares, index * dim, rotated, fresh);
+                    let fit = Fit::centred(&head.keys(rotated));
+                    head.restore(rotated, fresh, |key| fit.key(key));
+                    head.fit = Some(fit);
                 }
             });
         }
@@ -181,26 +179,7 @@ impl Cache {
 
     /// Whether keys wait for the first block to be full.
     fn waits(&self) -> bool {
-        self.spec.store.fits() && self.len < BLOCK
-    }
-
-    /// Adds the queries of the first tokens to the squares that keys will be fitted to.
-    fn square(&mut self, layer: usize, start: usize, q: MatrixView<'_>) {
-        if !self.waits() {
-            return;
-        }
-        let CacheShape { heads, kv_heads, head_dim, .. } = self.shape;
-        let width = kv_heads * head_dim;
-        let squares = &mut self.layers[layer].squares;
-        squares.resize((start + q.rows()) * width, 0.0);
-        for row in 0..q.rows() {
-            let sums = &mut squares[(start + row) * width..][..width];
-            sums.fill(0.0);
-            for (head, q) in q.row(row).chunks_exact(head_dim).enumerate() {
-                let sums = &mut sums[head * kv_heads / heads * head_dim..][..head_dim];
-                sums.iter_mut().zip(q).for_each(|(sum, &q)| *sum += q * q);
-            }
-        }
+        self.spec.store.centres() && self.len < BLOCK
     }
 
     /// Queries as the stored keys of each head want them.
@@ -231,6 +210,9 @@ impl Cache {
             head.slots.truncate(slots);
             head.stored.truncate(slots, open);
             head.attention.truncate(slots);
+            if len < BLOCK && store.centres() {
+                head.forget_centre(store.rotates().0, &*store);
+            }
         }
         queries.retain(|(position, _)| *position < len);
     }
@@ -390,36 +372,46 @@ impl Head {
             return after;
         }
         let (keys, values) = store.fresh();
-        if store.fits() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
+        if store.centres() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
     }
 
-    /// Fits keys to the queries met, and stores every token anew.
-    fn fit(&mut self, squares: &[f32], first: usize, rotated: bool, codings: (Coding, Coding)) {
+    /// Keys as the model made them, less what they were fitted by.
+    fn keys(&self, rotated: bool) -> Matrix {
         let (len, dim) = (self.stored.len(), self.stored.dim());
-        let block = hadamard::block(dim);
         let mut keys = Matrix::zeros(len, dim);
         for slot in 0..len {
             let key = keys.row_mut(slot);
             self.stored.key(slot, key);
             if rotated {
-                hadamard::hadamard_blocks(key, block);
+                hadamard::hadamard_blocks(key, hadamard::block(dim));
             }
         }
-        let width = squares.len() / BLOCK;
-        let squares = squares.chunks_exact(width.max(1)).map(|row| &row[first..first + dim]);
-        let fit = Fit::new(&keys, squares);
-        let mut fitted = PackedHead::new(dim);
+        keys
+    }
+
+    /// Stores every token anew with its key changed.
+    fn restore(&mut self, rotated: bool, codings: (Coding, Coding), change: impl Fn(&mut [f32])) {
+        let (mut keys, dim) = (self.keys(rotated), self.stored.dim());
+        let mut stored = PackedHead::new(dim);
         let mut value = vec![0.0; dim];
-        for slot in 0..len {
+        for slot in 0..keys.rows() {
             self.stored.value(slot, &mut value);
             let key = keys.row_mut(slot);
-            fit.key(key);
+            change(key);
             if rotated {
-                hadamard::hadamard_blocks(key, block);
+                hadamard::hadamard_blocks(key, hadamard::block(dim));
             }
-            fitted.push(key, &value, codings);
+            stored.push(key, &value, codings);
         }
-        (self.stored, self.fit) = (fitted, Some(fit));
+        self.stored = stored;
+    }
+
+    /// Gives keys their mean back, where the block that it was learnt from is no longer full.
+    fn forget_centre(&mut self, rotated: bool, store: &dyn Store) {
+        if let Some(fit) = self.fit.take() {
+            let open = self.open(store);
+            self.restore(rotated, open, |key| fit.undo(key));
+        }
     }
 
     /// Stores tokens anew, those that matter less first and in fewer bits.
@@ -536,7 +528,6 @@ impl KvCache for Cache {
         let block = hadamard::block(self.shape.head_dim);
         let isa = Isa::current();
         self.remember(layer, start, rows);
-        self.square(layer, start, rows);
         let fitted = self.layers[layer].heads.iter().any(|head| head.fit.is_some());
         let turned = (keys || fitted).then(|| self.turned(layer, rows));
         let q = turned.as_ref().map_or(rows, |turned| turned.view());
@@ -579,7 +570,7 @@ impl KvCache for Cache {
             if self.selecting {
                 self.select();
             }
-            self.fit();
+            self.centre();
             self.age();
         }
     }
@@ -608,7 +599,7 @@ impl KvCache for Cache {
     }
 
     fn watches_queries(&self) -> bool {
-        self.observes().anything() || self.waits()
+        self.observes().anything()
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {
@@ -618,10 +609,6 @@ impl KvCache for Cache {
         }
         if len > 0 && len < self.dropped {
             return Err(Error::Dropped { dropped: self.dropped, wanted: len }.into());
-        }
-        if (1..BLOCK).contains(&len) && self.layers.iter().flat_map(|layer| &layer.heads).any(|head| head.fit.is_some())
-        {
-            return Err(Error::Dropped { dropped: BLOCK, wanted: len }.into());
         }
         if len == 0 {
             *self = Cache::new(self.spec.clone(), self.shape, self.capacity);
@@ -634,7 +621,7 @@ impl KvCache for Cache {
 
     fn bytes(&self) -> u64 {
         let queries = |layer: &Layer| layer.queries.iter().map(|(_, q)| 4 * q.capacity()).sum::<usize>();
-        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>() + 4 * layer.squares.capacity();
+        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>();
         self.layers.iter().map(|layer| (heads(layer) + queries(layer)) as u64).sum()
     }
 }

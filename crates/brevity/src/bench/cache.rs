@@ -195,7 +195,7 @@ fn table(
                 Cell::number(row.p99, 3),
                 Cell::Percent(row.top1, 1),
                 Cell::number(row.perplexity, 3),
-                asked.then(|| Cell::number(row.recall.mean(), 2)).unwrap_or(Cell::Empty),
+                if asked { Cell::number(row.recall.mean(), 2) } else { Cell::Empty },
                 Cell::number(row.decode, 1),
             ],
         );

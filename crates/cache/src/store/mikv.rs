@@ -4,9 +4,8 @@
 //! arXiv 2402.18096).
 //!
 //! Evicted tokens are missed: their context is lost, and answers break off. So importance (the attention that a token has got
-//! from all queries, as in H2O) decides precision instead of existence: important tokens keep 8 bits, all others stay with 2. Outlier
-//! channels of queries and keys are balanced: keys are scaled by what queries make of each channel, and queries by the inverse (the module
-//! `fit`).
+//! from all queries, as in H2O) decides precision instead of existence: important tokens keep 8 bits, all others stay with 2. Keys lose
+//! the mean of the first 64 before they are rounded, as in int4.
 //!
 //! Bytes a token and head of d values: `d·bits/8 + 3`, twice.
 
@@ -27,14 +26,14 @@ const CARD: MethodCard = MethodCard {
     title: "No Token Left Behind: Reliable KV Cache Compression via Importance-Aware Mixed Precision Quantization",
     year: 2024,
     arxiv: Some("2402.18096"),
-    mechanism: "No token goes: those with the most attention so far keep many bits, the others few; keys' channels are balanced against queries'.",
+    mechanism: "No token goes: those with the most attention so far keep many bits, the others few.",
     guarantees: &[
         "every token stays",
         "the newest 64 tokens keep the higher precision",
         "tokens fall at the prompt's end, so any chunking gives the same codes",
     ],
     simplifications: &[
-        "the balancer is learnt from the first 64 tokens' mean squares",
+        "no balancer of channels between keys and queries: keys lose their mean",
         "a token that falls is coded anew from its higher precision; what comes after the prompt does not fall",
         "a group of a token's codes is a head",
     ],
@@ -73,7 +72,7 @@ impl Store for Mikv {
         (false, false)
     }
 
-    fn fits(&self) -> bool {
+    fn centres(&self) -> bool {
         true
     }
 

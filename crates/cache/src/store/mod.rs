@@ -46,9 +46,9 @@ pub trait Store: Send + Sync {
     /// Whether keys, and values, are stored behind a block-diagonal Hadamard rotation of each head.
     fn rotates(&self) -> (bool, bool);
 
-    /// Whether keys are moved and scaled before they are coded, as the first 64 tokens say: their mean is taken off, and channels are
-    /// scaled to the queries that meet them. Scores do not change. Until it is known keys are f16.
-    fn fits(&self) -> bool {
+    /// Whether keys are stored without their mean: that of the first 64 tokens is taken off every key, which moves all scores of
+    /// a query alike, and the softmax does not see it. Until it is known keys are f16.
+    fn centres(&self) -> bool {
         false
     }
 

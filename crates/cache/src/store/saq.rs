@@ -79,7 +79,7 @@ impl Store for Saq {
         true
     }
 
-    fn fits(&self) -> bool {
+    fn centres(&self) -> bool {
         true
     }
 

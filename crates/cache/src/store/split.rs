@@ -24,8 +24,8 @@ impl Store for Split {
         (self.keys.fresh().0, self.values.fresh().1)
     }
 
-    fn fits(&self) -> bool {
-        self.keys.fits()
+    fn centres(&self) -> bool {
+        self.keys.centres()
     }
 
     fn rotates(&self) -> (bool, bool) {

@@ -7,8 +7,9 @@
 //! rotated back: `Σ w·v = H·Σ w·(Hv)`. Outlier channels spread over their block, and one grid per token and head then suits
 //! all its numbers: `x ≈ s·(c − z)` with codes c of 2, 3, 4 or 8 bits, a scale s (f16) and a zero point z (8 bit).
 //!
-//! Before that, keys lose their mean and each channel is scaled to the queries that meet it, as the first 64 tokens say: scores differ by one
-//! number for all tokens, which the softmax does not see, and what is rounded matters less (the module `fit` has the formulas).
+//! Keys have a mean of their own in every head, often longer than what tells tokens apart. The mean `μ` of the first 64 tokens' keys is
+//! taken off all of them before rounding: `⟨q, k − μ⟩` differs from `⟨q, k⟩` by the same number for every token, and the softmax does
+//! not see it.
 //!
 //! Bytes a token and head of d values: `d·bits/8 + 3`, twice (keys and values).
 
@@ -27,7 +28,7 @@ const INT4: MethodCard = MethodCard {
     title: "SAW-INT4: System-Aware 4-Bit KV-Cache Quantization for Real-World LLM Serving",
     year: 2026,
     arxiv: Some("2604.19157"),
-    mechanism: "Keys, without their mean and scaled to the queries, and values are rotated head by head by a block-diagonal Hadamard matrix and rounded token by token to 4-bit codes with a scale and a zero point; queries are rotated alike.",
+    mechanism: "Keys without their mean and values are rotated head by head by a block-diagonal Hadamard matrix and rounded token by token to 4-bit codes with a scale and a zero point; queries are rotated alike.",
     guarantees: &[
         "a number is off by at most half a scale inside the token's range, plus what the range leaves out",
         "tokens are independent: any chunking gives the same codes",
@@ -35,7 +36,7 @@ const INT4: MethodCard = MethodCard {
     ],
     simplifications: &[
         "the range is the best of six shares of the token's own in squared error; the zero point has 8 bits",
-        "keys lose the mean of the first 64 and are scaled by channel to those tokens' queries; until then they are f16 (the paper has no such step)",
+        "the mean of the first 64 keys is taken off every key; until then keys are f16 (the paper has no such step)",
     ],
 };
 
@@ -47,7 +48,7 @@ const INT8: MethodCard = MethodCard {
         "tokens are independent: any chunking gives the same codes",
         "at most 0.524 of f16's bytes for heads of 64",
     ],
-    simplifications: &["the zero point has 8 bits", "keys are moved and scaled as in int4"],
+    simplifications: &["the zero point has 8 bits", "the mean of the first 64 keys is taken off every key"],
     ..INT4
 };
 
@@ -95,7 +96,7 @@ impl Store for TokenInt {
         (true, true)
     }
 
-    fn fits(&self) -> bool {
+    fn centres(&self) -> bool {
         true
     }
 
