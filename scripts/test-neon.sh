@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the kernels' tests for AArch64 and runs them under qemu: NEON must give the bits of the scalar specification.
+# So must the decoders of archives: the stored ones, a kind each, are read there.
 # Needs the target (rustup target add aarch64-unknown-linux-gnu), a cross linker and qemu-user
 # (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user); says "skipped" where one cannot be had.
 # Arguments go to the test binary: scripts/test-neon.sh dense
@@ -22,4 +23,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$qemu -L /usr/aarch64-linu
 # qemu is slow: fewer cases than natively, over the same properties.
 export PROPTEST_CASES="${PROPTEST_CASES:-16}"
 cargo test --release --locked -p brevity-kernels --lib --target "$target" -- "$@"
+cargo test --release --locked -p brevity-bytes --test stored --target "$target"
 echo "NEON: all tests passed under $("$qemu" --version | head -n 1)"

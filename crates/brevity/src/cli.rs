@@ -435,7 +435,7 @@ pub struct PackArgs {
     /// The archive; - is standard output (default: NAME.brv)
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The level: 1 to 7
+    /// The level: 1 to 9
     #[arg(short, long, value_name = "N", default_value_t = brevity_bytes::level::DEFAULT)]
     pub level: u8,
     #[command(flatten)]
@@ -465,18 +465,23 @@ pub struct LevelFlags {
     pub four: bool,
     #[arg(short = '5', conflicts_with = "level", help = "Context mixing (default)")]
     pub five: bool,
-    #[arg(short = '6', conflicts_with = "level", help = "Twice the contexts")]
+    #[arg(short = '6', conflicts_with = "level", help = "Four times the contexts")]
     pub six: bool,
-    #[arg(short = '7', conflicts_with = "level", help = "The smallest")]
+    #[arg(short = '7', conflicts_with = "level", help = "The same in one lane")]
     pub seven: bool,
+    #[arg(short = '8', conflicts_with = "level", help = "With a network that learns on the way")]
+    pub eight: bool,
+    #[arg(short = '9', conflicts_with = "level", help = "The smallest, slowest")]
+    pub nine: bool,
 }
 
 impl PackArgs {
     /// The level, however it was said.
     pub fn level(&self) -> u8 {
         let flags = &self.levels;
-        let flags = [flags.one, flags.two, flags.three, flags.four, flags.five, flags.six, flags.seven];
-        flags.iter().position(|&flag| flag).map_or(self.level, |at| at as u8 + 1)
+        let low = [flags.one, flags.two, flags.three, flags.four, flags.five];
+        let high = [flags.six, flags.seven, flags.eight, flags.nine];
+        low.iter().chain(&high).position(|&flag| flag).map_or(self.level, |at| at as u8 + 1)
     }
 }
 

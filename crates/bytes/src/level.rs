@@ -17,7 +17,7 @@ pub enum Pipeline {
     Mix {
         /// log₂ of the largest table.
         table_bits: u32,
-        /// Banks of sixteen contexts.
+        /// Banks of sixteen contexts, with sixteen times the networks that learn beside.
         banks: u8,
         /// Lanes of large blocks: two take less time, one less space.
         lanes: usize,
@@ -38,14 +38,16 @@ pub struct Level {
 const MIB: usize = 1 << 20;
 
 /// All levels.
-pub const LEVELS: [Level; 7] = [
+pub const LEVELS: [Level; 9] = [
     Level { number: 1, pipeline: Pipeline::Lz(Effort { hash_bits: 16, depth: 1, lazy: false }), block: 4 * MIB },
     Level { number: 2, pipeline: Pipeline::Lz(Effort { hash_bits: 18, depth: 24, lazy: true }), block: 16 * MIB },
     Level { number: 3, pipeline: Pipeline::Sort, block: 128 * MIB },
     Level { number: 4, pipeline: Pipeline::Mix { table_bits: 27, banks: 1, lanes: 2 }, block: 128 * MIB },
     Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30, banks: 1, lanes: 2 }, block: 128 * MIB },
-    Level { number: 6, pipeline: Pipeline::Mix { table_bits: 30, banks: 2, lanes: 2 }, block: 128 * MIB },
-    Level { number: 7, pipeline: Pipeline::Mix { table_bits: 31, banks: 2, lanes: 1 }, block: 128 * MIB },
+    Level { number: 6, pipeline: Pipeline::Mix { table_bits: 30, banks: 4, lanes: 2 }, block: 128 * MIB },
+    Level { number: 7, pipeline: Pipeline::Mix { table_bits: 31, banks: 4, lanes: 1 }, block: 128 * MIB },
+    Level { number: 8, pipeline: Pipeline::Mix { table_bits: 30, banks: 0x14, lanes: 1 }, block: 128 * MIB },
+    Level { number: 9, pipeline: Pipeline::Mix { table_bits: 31, banks: 0x24, lanes: 1 }, block: 128 * MIB },
 ];
 
 impl Level {
@@ -69,8 +71,9 @@ impl Level {
                 2 * length + (4 << effort.hash_bits) + if effort.depth > 1 { 4 * length } else { 0 } + 6 * length
             }
             Pipeline::Sort => 14 * length,
-            Pipeline::Mix { table_bits, .. } => {
-                3 * length + (1 << crate::codec::table_bits(length as usize, table_bits)) + (32 << 20)
+            Pipeline::Mix { table_bits, banks, .. } => {
+                let bits = crate::codec::table_bits(length as usize, table_bits);
+                3 * length + crate::cm::memory(bits, 22, banks)
             }
         }
     }

@@ -2,15 +2,17 @@
 //!
 //! - [`archive`] is the container: blocks that stand alone, hashed, an index, files in and out.
 //! - [`level`] is the table of levels; [`codec`] codes one block.
-//! - [`tensors`] is for weights; [`cm`] is context mixing (levels 4 and 5), [`bwt`] block sorting (level 3), [`lz`] repeated strings (levels 1 and 2); [`transform`] makes data easier first.
+//! - [`tensors`] is for weights; [`cm`] is context mixing (levels 4 to 9), [`dna`] the same for bases, [`bwt`] block sorting (level 3), [`lz`] repeated strings (levels 1 and 2); [`transform`] makes data easier first.
 //!
-//! All arithmetic is on integers: an archive decodes on any machine, with or without vector instructions.
+//! All arithmetic is on integers, or on `f32` in a written order (the networks of levels 8 and 9): an archive decodes on any machine, with or
+//! without vector instructions.
 #![forbid(unsafe_code)]
 
 pub mod archive;
 pub mod bwt;
 pub mod cm;
 pub mod codec;
+pub mod dna;
 mod error;
 pub mod level;
 pub mod lz;

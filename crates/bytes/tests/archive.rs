@@ -91,7 +91,8 @@ fn a_directory_comes_back_as_it_was_at_every_level() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     tree(&root);
-    for level in LEVELS {
+    // The networks of 8 and 9 take their time: they have a test of their own.
+    for level in LEVELS.iter().filter(|level| level.number < 8) {
         for block in [None, Some(5000)] {
             let bytes = packed(std::slice::from_ref(&root), level.number, block);
             let out = dir.path().join(format!("out-{}-{}", level.number, block.is_some()));
@@ -104,14 +105,14 @@ fn a_directory_comes_back_as_it_was_at_every_level() {
 
 #[test]
 fn threads_and_vectors_do_not_change_an_archive() {
-    let data = text(9000);
-    for level in [1, 2, 3, 5, 6] {
+    for (level, lines) in [(1, 9000), (2, 9000), (3, 9000), (5, 9000), (6, 2500), (9, 120)] {
+        let data = text(lines);
         brevity_kernels::pool::set_threads(1);
         let one = stream(&data, level, Some(60_000));
         brevity_kernels::pool::set_threads(2);
         assert!(stream(&data, level, Some(60_000)) == one);
-        let scalar = brevity_kernels::Isa::Scalar.with(|| stream(&data[..50_000], level, None));
-        assert!(stream(&data[..50_000], level, None) == scalar);
+        let scalar = brevity_kernels::Isa::Scalar.with(|| stream(&data[..data.len().min(50_000)], level, None));
+        assert!(stream(&data[..data.len().min(50_000)], level, None) == scalar);
         assert_eq!(content(&one).unwrap(), data);
     }
 }

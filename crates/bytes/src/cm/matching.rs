@@ -55,10 +55,10 @@ pub struct Match {
 }
 
 impl Match {
-    /// Moves on by the byte that came, `at` is the position behind it, and asks for the place where its context was seen.
+    /// Moves on by the byte that came, `at` is the position behind it, as long as what it points to is known, and asks for the place where its context was seen.
     #[inline(always)]
-    pub fn advance(&mut self, places: &Places, bytes: &[u8], at: usize) {
-        if self.length > 0 && bytes.get(self.pointer) == bytes.get(at - 1) {
+    pub fn advance(&mut self, places: &Places, bytes: &[u8], at: usize, known: impl Fn(usize) -> Option<usize>) {
+        if self.length > 0 && bytes.get(self.pointer) == bytes.get(at - 1) && known(self.pointer + 1).is_some() {
             self.length = (self.length + 1).min(LONGEST);
             self.pointer += 1;
         } else {
@@ -130,6 +130,12 @@ impl Match {
     #[inline(always)]
     pub fn byte(&self) -> u32 {
         if self.length > 0 { self.expected & 255 } else { 0 }
+    }
+
+    /// The byte that it expects and how long it is, in steps below 32.
+    #[inline(always)]
+    pub fn vote(&self) -> Option<(usize, u8)> {
+        (self.length > 0).then_some((self.bucket, self.expected as u8))
     }
 
     /// Two inputs: what the bucket was worth so far, and the length itself.

@@ -1,9 +1,12 @@
 //! Context mixing: the byte engine.
 
 mod contexts;
+mod direct;
 mod matching;
 mod model;
+mod net;
+mod runs;
 mod slots;
 
-pub use contexts::{Contexts, Plain, Recent, Text};
-pub use model::{Settings, decode, encode};
+pub use contexts::Recent;
+pub use model::{Settings, decode, encode, memory};

@@ -4,8 +4,11 @@
 //! what either half teaches serves both, and while one lane computes, the memory that the other asked for arrives. (Small
 //! inputs take one lane.)
 
-use super::contexts::{Contexts, Recent};
+use super::contexts::{BANK, Far, Hashes, Recent, hashes, sets};
+use super::direct::Direct;
 use super::matching::{Match, Places};
+use super::net::Net;
+use super::runs::{Running, Runs};
 use super::slots::{Place, Slot, Slots, View};
 use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, Tables};
@@ -13,7 +16,6 @@ use brevity_coding::counter::Counter;
 use brevity_coding::mixer::{Mixer, ONE};
 use brevity_coding::range::{Decoder, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
-use std::marker::PhantomData;
 
 /// What a stream is coded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,41 +28,108 @@ pub struct Settings {
     pub lanes: usize,
     /// Bytes of a record, 0 for none.
     pub record: usize,
+    /// Whether this is text whose words may have become codes, and how many are listed at its head.
+    pub text: bool,
+    /// Words that are listed at its head.
+    pub words: usize,
+    /// Networks that learn beside, at most two: in one lane, with runs.
+    pub nets: usize,
+}
+
+/// log₂ of the places of runs beside a table of histories.
+fn runs_bits(table_bits: u32) -> u32 {
+    table_bits.saturating_sub(4).clamp(12, 25)
+}
+
+/// log₂ of the bytes of counters beside a table of histories.
+fn direct_bits(table_bits: u32) -> u32 {
+    table_bits.saturating_sub(2).clamp(12, 28)
+}
+
+/// Bytes of the tables of a model of so many banks.
+pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
+    let table = 1u64 << table_bits.min(63);
+    let matches = 4u64 << match_bits.min(60);
+    if banks == 1 {
+        return table.saturating_add(matches);
+    }
+    table.saturating_add(3 * matches + (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits)))
 }
 
 /// Where bits go to or come from.
-trait Coder {
-    fn code(&mut self, bit: u32, p: u32) -> u32;
+enum Coder<'a> {
+    Encode(Encoder),
+    Decode(Decoder<'a>),
 }
 
-impl Coder for Encoder {
+impl Coder<'_> {
     #[inline(always)]
     fn code(&mut self, bit: u32, p: u32) -> u32 {
-        self.encode_bit(bit != 0, p);
-        bit
+        match self {
+            Self::Encode(encoder) => {
+                encoder.encode_bit(bit != 0, p);
+                bit
+            }
+            Self::Decode(decoder) => u32::from(decoder.decode_bit(p)),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Encode(encoder) => encoder.finish(),
+            Self::Decode(_) => Vec::new(),
+        }
     }
 }
 
-impl Coder for Decoder<'_> {
-    #[inline(always)]
-    fn code(&mut self, _: u32, p: u32) -> u32 {
-        u32::from(self.decode_bit(p))
-    }
-}
-
-/// Inputs of the mixers that are not of contexts: two of the match, a constant, the rest 0.
+/// Inputs of the mixers that are not of contexts: two of each match, a constant, the rest 0.
 const MORE: usize = 16;
 
-/// Mixers of the first layer.
-const MIXERS: usize = 5;
+/// Matches that are followed at once at most, and the bytes that must agree for each.
+const LEAST: [usize; 3] = [6, 12, 4];
 
-/// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers.
+/// Mixers of the first layer: most of them, and so many without runs.
+const MIXERS: usize = 7;
+const FEW: usize = 5;
+/// Sets of weights of each.
+const SETS: [usize; MIXERS] = [512, 256, 4096, 256, 2048, 2048, 1024];
+
+/// Turns of the lanes in which each of two moves on by a byte.
+const TURNS: u32 = 8;
+
+/// What counters remember.
+const EXPERIENCE: u32 = 1020;
+
+/// How quickly mixers and maps learn.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Rate of the first layer at the start and at the end, and the bytes after which it falls by one.
+    first: i32,
+    least: i32,
+    every: u32,
+    /// Rate of the second layer.
+    last: i32,
+    /// Shift of the maps.
+    maps: u32,
+}
+
+impl Pace {
+    const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8, maps: 6 };
+    const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3, maps: 5 };
+}
+
+/// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers: two for each context, with a third for its run
+/// if there is room.
 struct Model<const B: usize, const X: usize> {
     banks: [Bank; B],
-    mixers: [Mixer<X>; MIXERS],
-    last: Mixer<16>,
-    apms: [Apm; 2],
-    places: Places,
+    mixers: Vec<Mixer<X>>,
+    last: [Mixer<16>; 2],
+    apms: Vec<Apm>,
+    places: Vec<Places>,
+    runs: Option<Runs<B>>,
+    direct: Option<Direct>,
+    nets: Vec<Net>,
+    pace: Pace,
     rate: i32,
 }
 
@@ -69,9 +138,11 @@ struct Lane<const B: usize, const X: usize> {
     start: usize,
     end: usize,
     recent: Recent,
-    matched: Match,
-    hashes: [[u64; 16]; B],
-    places: [[Place; 16]; B],
+    matched: [Match; LEAST.len()],
+    hashes: Hashes<B>,
+    places: [[Place; BANK]; B],
+    running: Running<B>,
+    direct: [u32; BANK],
     /// Histories of the nibble's nodes: a row for each node, a column for each context.
     nodes: [[Slot; 16]; B],
     held: [Held; B],
@@ -84,34 +155,59 @@ struct Lane<const B: usize, const X: usize> {
 }
 
 impl<const B: usize, const X: usize> Model<B, X> {
+    const RICH: bool = X > 32 * B + MORE;
+    /// Where the inputs of matches begin.
+    const REST: usize = X - MORE;
+
     fn new(settings: Settings) -> Self {
-        const { assert!(X == 32 * B + MORE) };
+        const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
         let weight = ONE * 3 / (20 * B as i32);
+        let rich = Self::RICH;
+        let pace = if rich { Pace::STRONG } else { Pace::QUICK };
+        let apms: &[usize] = if rich { &[1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16] } else { &[1 << 12, 1 << 12] };
+        let mixers = if rich { MIXERS } else { FEW };
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
-            mixers: [512, 256, 4096, 256, 2048].map(|sets| Mixer::new(sets, weight)),
-            last: Mixer::new(256, ONE / MIXERS as i32),
-            apms: [Apm::new(1 << 12), Apm::new(1 << 12)],
-            places: Places::new(settings.match_bits, 6),
-            rate: 30,
+            mixers: SETS[..mixers].iter().map(|&sets| Mixer::new(sets, weight)).collect(),
+            last: [256, 2048].map(|sets| Mixer::new(sets, ONE / mixers as i32)),
+            apms: apms.iter().map(|&contexts| Apm::new(contexts)).collect(),
+            places: LEAST[..if rich { 3 } else { 1 }]
+                .iter()
+                .map(|&least| Places::new(settings.match_bits, least))
+                .collect(),
+            runs: rich.then(|| Runs::new(runs_bits(settings.table_bits))),
+            nets: (0..settings.nets).map(Net::new).collect(),
+            direct: rich.then(|| Direct::new(direct_bits(settings.table_bits))),
+            pace,
+            rate: pace.first,
         }
     }
 }
 
 impl<const B: usize, const X: usize> Lane<B, X> {
-    fn new(start: usize, end: usize, record: usize) -> Self {
+    fn new(start: usize, end: usize, settings: Settings) -> Self {
         let mut x = [0; X];
-        x[32 * B + 2] = 256;
+        x[X - MORE + 6] = 256;
+        let listed = if start == 0 { settings.words } else { 0 };
+        let far = (B > 2).then(|| Box::new(Far::new(listed)));
         Self {
             at: start,
             start,
             end,
-            recent: Recent { lines: [start; 2], record, ..Recent::default() },
-            matched: Match::default(),
-            hashes: [[0; 16]; B],
-            places: [[Place::default(); 16]; B],
+            recent: Recent {
+                lines: [start; 2],
+                record: settings.record,
+                text: settings.text,
+                far,
+                ..Recent::default()
+            },
+            matched: Default::default(),
+            hashes: [[0; BANK]; B],
+            places: [[Place::default(); BANK]; B],
+            running: Running::default(),
+            direct: [0; BANK],
             nodes: [[[0; 16]; 16]; B],
-            held: [[Counter::default(); 16]; B],
+            held: [[Counter::default(); BANK]; B],
             x,
             partial: 1,
             bits: 0,
@@ -126,34 +222,44 @@ impl<const B: usize, const X: usize> Lane<B, X> {
 
     /// The contexts of the next byte: their hashes, and a request for their lines.
     #[inline(always)]
-    fn next_byte<C: Contexts<B>>(&mut self, table: &View<'_>) {
-        C::hashes(&self.recent, self.matched.byte(), &mut self.hashes);
+    fn next_byte(&mut self, table: &View<'_>, model: &Model<B, X>) {
+        let expected = [0, 1, 2].map(|i| self.matched[i].byte());
+        hashes::<B>(&self.recent, expected, &mut self.hashes);
         for (i, hash) in self.hashes.as_flattened_mut().iter_mut().enumerate() {
             *hash = (*hash ^ (i as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
             *hash ^= *hash >> 32;
             *hash = hash.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
             table.prefetch(*hash);
         }
-        self.sets = C::sets(&self.recent);
+        if let Some(runs) = &model.runs {
+            runs.ask(&self.hashes, &mut self.running);
+        }
+        if let Some(direct) = &model.direct {
+            direct.ask(&self.hashes[0], &mut self.direct);
+        }
+        self.sets = sets(&self.recent);
         self.partial = 1;
         self.bits = 0;
     }
 
     /// The contexts of the second nibble.
     #[inline(always)]
-    fn next_nibble<S: Simd>(&mut self, table: &mut View<'_>) {
+    fn next_nibble<S: Simd>(&mut self, table: &mut View<'_>, model: &Model<B, X>) {
         self.store::<S>(table);
         let turn = u64::from(self.partial).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for hash in self.hashes.as_flattened_mut() {
             *hash = (*hash ^ turn).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
             table.prefetch(*hash);
         }
+        if let Some(direct) = &model.direct {
+            direct.ask(&self.hashes[0], &mut self.direct);
+        }
     }
 
     #[inline(always)]
     fn load<S: Simd>(&mut self, table: &mut View<'_>) {
         for bank in 0..B {
-            let mut rows = [[0; 16]; 16];
+            let mut rows = [[0; 16]; BANK];
             for (i, row) in rows.iter_mut().enumerate() {
                 (self.places[bank][i], *row) = table.find(self.hashes[bank][i]);
             }
@@ -174,49 +280,103 @@ impl<const B: usize, const X: usize> Lane<B, X> {
 
     /// Codes one bit.
     #[inline(always)]
-    fn bit<S: Simd, K: Coder>(&mut self, model: &mut Model<B, X>, tables: Tables, coder: &mut K, byte: u32) {
+    fn bit<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, coder: &mut Coder<'_>, byte: u32) {
         let node = if self.bits < 4 { self.partial as usize & 15 } else { node_of(self.partial, self.bits) & 15 };
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
         }
-        let matched = self.matched.predict(&model.places, self.partial, self.bits, tables.logistic);
-        self.x[32 * B] = i32::from(matched[0]);
-        self.x[32 * B + 1] = i32::from(matched[1]);
-        let confidence = self.matched.confidence();
-        let sets = [
-            (confidence * 8 + self.order) * 8 + self.bits as usize,
-            self.partial as usize,
-            self.sets[1],
-            self.sets[2],
-            self.sets[3],
-        ];
-        let mut y = [0i32; 16];
-        for s in 0..MIXERS {
-            y[s] = model.mixers[s].mix::<S>(&self.x, sets[s], tables.logistic);
+        let rest = Model::<B, X>::REST;
+        for (i, places) in model.places.iter().enumerate() {
+            let matched = self.matched[i].predict(places, self.partial, self.bits, tables.logistic);
+            self.x[rest + 2 * i] = i32::from(matched[0]);
+            self.x[rest + 2 * i + 1] = i32::from(matched[1]);
         }
-        let mixed = model.last.mix::<S>(&y, self.sets[0], tables.logistic);
-        let p = u32::from(model.last.p());
+        if let Some(runs) = &model.runs {
+            let inputs = &mut self.x[32 * B..48 * B];
+            runs.predict(&self.running, self.partial, self.bits, tables.logistic, inputs);
+        }
+        if let Some(direct) = &model.direct {
+            direct.predict(&self.direct, node, tables.logistic, &mut self.x[48 * B..48 * B + BANK]);
+        }
+        for (i, net) in model.nets.iter().enumerate() {
+            let p = net.bit(self.partial);
+            self.x[rest + 7 + 2 * i] = i32::from(tables.logistic.stretch(p));
+            self.x[rest + 8 + 2 * i] = (i32::from(p) - 32_768) >> 5;
+        }
         let c0 = self.partial as usize;
+        let sets = self.select(model.mixers.len());
+        let mut y = [0i32; 16];
+        for (s, mixer) in model.mixers.iter_mut().enumerate() {
+            y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
+        }
+        let mut mixed = model.last[0].mix::<S>(&y, self.sets[0], tables.logistic);
+        let mut p = u32::from(model.last[0].p());
         let a = u32::from(model.apms[0].refine(mixed, self.sets[4] << 8 | c0));
-        let h2 =
-            ((self.recent.c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 20;
-        let b = u32::from(model.apms[1].refine(mixed, h2 as usize));
-        let p = (p + 2 * a + b + 2) >> 2;
+        let c4 = self.recent.c4;
+        if Model::<B, X>::RICH {
+            let second = model.last[1].mix::<S>(&y, sets[0], tables.logistic);
+            mixed = (mixed + second) >> 1;
+            p = (p + u32::from(model.last[1].p())) >> 1;
+            let expected = self.matched[0].byte() as usize;
+            let turn = self.partial.wrapping_mul(0x85EB_CA6B);
+            let b = u32::from(model.apms[1].refine(mixed, (c4 as usize & 0xFF) << 8 | c0));
+            let mix = |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> 16) as usize;
+            let c = u32::from(model.apms[2].refine(mixed, mix(c4 & 0xFFFF)));
+            let d = u32::from(model.apms[3].refine(mixed, expected << 8 | c0));
+            let e = u32::from(model.apms[4].refine(mixed, mix(self.recent.words[0] | 1)));
+            p = (p + a + 2 * b + 2 * c + d + e + 4) >> 3;
+        } else {
+            let h2 = ((c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 20;
+            let b = u32::from(model.apms[1].refine(mixed, h2 as usize));
+            p = (p + 2 * a + b + 2) >> 2;
+        }
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
-        // Learning.
-        for s in 0..MIXERS {
-            model.mixers[s].learn::<S>(&self.x, bit, model.rate);
-        }
-        model.last.learn::<S>(&y, bit, 8);
-        model.apms[0].learn(bit, 6);
-        model.apms[1].learn(bit, 6);
-        self.matched.learn(&mut model.places, bit, tables.rates);
-        for bank in 0..B {
-            S::learn(&mut model.banks[bank], &mut self.nodes[bank][node], &self.held[bank], bit, 1020, tables);
-        }
+        self.learn::<S>(model, tables, &y, node, bit);
         self.partial = self.partial << 1 | bit;
         self.bits += 1;
+    }
+
+    /// The set of weights of each mixer.
+    #[inline(always)]
+    fn select(&self, mixers: usize) -> [usize; MIXERS] {
+        let bits = self.bits as usize;
+        let confidence = self.matched[0].confidence();
+        let (mut expected, mut word) = (0, 0);
+        if mixers > FEW {
+            let letters = self.recent.far.as_deref().map_or(0, |far| far.letters.min(15) as usize);
+            expected = self.matched[0].byte() as usize * 8 + bits;
+            word = (letters << 3 | bits) << 3 | self.recent.column.min(7) as usize;
+        }
+        let order = (confidence * 8 + self.order) * 8 + bits;
+        let [_, a, b, c, _] = self.sets;
+        [order, self.partial as usize, a, b, c, expected, word]
+    }
+
+    #[inline(always)]
+    fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; 16], node: usize, bit: u32) {
+        for mixer in &mut model.mixers {
+            mixer.learn::<S>(&self.x, bit, model.rate);
+        }
+        model.last[0].learn::<S>(y, bit, model.pace.last);
+        if Model::<B, X>::RICH {
+            model.last[1].learn::<S>(y, bit, model.pace.last);
+        }
+        for apm in &mut model.apms {
+            apm.learn(bit, model.pace.maps);
+        }
+        for (matched, places) in self.matched.iter_mut().zip(&mut model.places) {
+            matched.learn(places, bit, tables.rates);
+        }
+        if let Some(runs) = &mut model.runs {
+            runs.learn(&self.running, self.partial, self.bits, bit, tables.rates);
+        }
+        if let Some(direct) = &mut model.direct {
+            direct.learn(&self.direct, node, bit, tables.rates);
+        }
+        for bank in 0..B {
+            S::learn(&mut model.banks[bank], &mut self.nodes[bank][node], &self.held[bank], bit, EXPERIENCE, tables);
+        }
     }
 }
 
@@ -228,85 +388,82 @@ fn node_of(partial: u32, bits: u32) -> usize {
 }
 
 /// What a loop runs over: bytes that are there, or that become.
-struct Run<'a, C, K, const B: usize, const X: usize> {
+struct Run<'a, 'c, const B: usize, const X: usize> {
     bytes: &'a mut [u8],
-    coders: &'a mut [K; 2],
+    coders: &'a mut [Coder<'c>; 2],
     settings: Settings,
-    contexts: PhantomData<C>,
 }
 
-impl<C: Contexts<B>, K: Coder, const B: usize, const X: usize> Task for Run<'_, C, K, B, X> {
+impl<const B: usize, const X: usize> Task for Run<'_, '_, B, X> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { bytes, coders, settings, .. } = self;
+        let Self { bytes, coders, settings } = self;
         let tables = Tables::get();
         let mut slots = Slots::new(settings.table_bits);
         let mut table = slots.view();
         let mut model = Model::<B, X>::new(settings);
         let half = if settings.lanes == 2 { bytes.len().div_ceil(2) } else { bytes.len() };
-        let mut a = Lane::<B, X>::new(0, half, settings.record);
-        let mut b = Lane::<B, X>::new(half, bytes.len(), settings.record);
-        a.next_byte::<C>(&table);
-        b.next_byte::<C>(&table);
-        b.load::<S>(&mut table);
-        let [ka, kb] = coders;
-        let mut steps = 0u32;
-        // Lane a is at the start of a nibble, lane b in the middle of one. b's first middle is its start: two bits less.
-        let mut first = true;
-        while !a.is_done() || !b.is_done() {
+        let mut lanes = [Lane::new(0, half, settings), Lane::new(half, bytes.len(), settings)];
+        lanes.iter_mut().for_each(|lane| lane.next_byte(&table, &model));
+        let (mut steps, mut turn) = (0u32, 0);
+        while !lanes[0].is_done() || !lanes[1].is_done() {
             steps += 1;
-            if steps & 0xFFFF == 0 {
-                model.rate = (model.rate - 1).max(6);
+            if steps.is_multiple_of(TURNS * model.pace.every) {
+                model.rate = (model.rate - 1).max(model.pace.least);
             }
-            for second in [false, true] {
-                let byte_a = u32::from(bytes.get(a.at).copied().unwrap_or(0));
-                let byte_b = u32::from(bytes.get(b.at).copied().unwrap_or(0));
-                if !a.is_done() {
-                    if !second {
-                        begin_byte(&mut a, bytes, &mut model, b.at, half);
-                    }
-                    a.load::<S>(&mut table);
-                    a.bit::<S, K>(&mut model, tables, ka, byte_a);
-                    a.bit::<S, K>(&mut model, tables, ka, byte_a);
+            let other = lanes[1 - turn].at;
+            let lane = &mut lanes[turn];
+            turn = 1 - turn;
+            if lane.is_done() {
+                continue;
+            }
+            match lane.bits {
+                0 => {
+                    begin_byte(lane, bytes, &mut model, other, half);
+                    lane.load::<S>(&mut table);
                 }
-                if !first && !b.is_done() {
-                    b.bit::<S, K>(&mut model, tables, kb, byte_b);
-                    b.bit::<S, K>(&mut model, tables, kb, byte_b);
-                    if second {
-                        b.next_nibble::<S>(&mut table);
-                    } else {
-                        end_byte::<S, C, B, X>(&mut b, bytes, &mut model, &mut table);
-                    }
-                }
-                if !a.is_done() {
-                    a.bit::<S, K>(&mut model, tables, ka, byte_a);
-                    a.bit::<S, K>(&mut model, tables, ka, byte_a);
-                    if second {
-                        end_byte::<S, C, B, X>(&mut a, bytes, &mut model, &mut table);
-                    } else {
-                        a.next_nibble::<S>(&mut table);
-                    }
-                }
-                if !b.is_done() {
-                    let byte_b = u32::from(bytes.get(b.at).copied().unwrap_or(0));
-                    if !first {
-                        if !second {
-                            begin_byte(&mut b, bytes, &mut model, a.at, half);
-                        }
-                        b.load::<S>(&mut table);
-                    }
-                    b.bit::<S, K>(&mut model, tables, kb, byte_b);
-                    b.bit::<S, K>(&mut model, tables, kb, byte_b);
-                }
-                first = false;
+                4 => lane.load::<S>(&mut table),
+                _ => {}
+            }
+            let byte = u32::from(bytes.get(lane.at).copied().unwrap_or(0));
+            for _ in 0..2 {
+                lane.bit::<S>(&mut model, tables, &mut coders[1 - turn], byte);
+            }
+            match lane.bits {
+                4 => lane.next_nibble::<S>(&mut table, &model),
+                8 => end_byte::<S, B, X>(lane, bytes, &mut model, &mut table, (other, half)),
+                _ => {}
             }
         }
     }
 }
 
-/// The first bit of a byte is next: a match is looked for. `other` is where the other lane is.
+/// What is decoded so far: up to where each lane is.
+struct Frontier {
+    ends: [usize; 2],
+    half: usize,
+}
+
+impl Frontier {
+    #[inline(always)]
+    fn new<const B: usize, const X: usize>(lane: &Lane<B, X>, other: usize, half: usize) -> Self {
+        Self { ends: if lane.start == 0 { [lane.at, other] } else { [other, lane.at] }, half }
+    }
+
+    /// Where the lane of a position began, if the byte there is known.
+    #[inline(always)]
+    fn lane(&self, position: usize) -> Option<usize> {
+        match position {
+            0 => None,
+            p if p < self.half => (p < self.ends[0]).then_some(0),
+            p => (p < self.ends[1]).then_some(self.half),
+        }
+    }
+}
+
+/// The first bit of a byte is next: matches are looked for. `other` is where the other lane is.
 #[inline(always)]
 fn begin_byte<const B: usize, const X: usize>(
     lane: &mut Lane<B, X>,
@@ -315,53 +472,64 @@ fn begin_byte<const B: usize, const X: usize>(
     other: usize,
     half: usize,
 ) {
-    let frontier = if lane.start == 0 { [lane.at, other] } else { [other, lane.at] };
-    let known = |position: usize| match position {
-        0 => None,
-        p if p < half => (p < frontier[0]).then_some(0),
-        p => (p < frontier[1]).then_some(half),
-    };
-    lane.matched.look(&mut model.places, bytes, lane.start, lane.at, known);
+    let known = Frontier::new(lane, other, half);
+    for (matched, places) in lane.matched.iter_mut().zip(&mut model.places) {
+        matched.look(places, bytes, lane.start, lane.at, |position| known.lane(position));
+    }
+    if let Some(runs) = &model.runs {
+        runs.load(&mut lane.running);
+    }
+    for net in &mut model.nets {
+        let matched = lane.matched.iter().enumerate();
+        let matches = matched.filter_map(|(i, m)| m.vote().map(|(kind, byte)| (1024 + 32 * i + kind, byte)));
+        net.predict(Runs::votes(&lane.running).chain(matches));
+    }
 }
 
 /// The byte is complete: it is written, and the lane moves on.
 #[inline(always)]
-fn end_byte<S: Simd, C: Contexts<B>, const B: usize, const X: usize>(
+fn end_byte<S: Simd, const B: usize, const X: usize>(
     lane: &mut Lane<B, X>,
     bytes: &mut [u8],
     model: &mut Model<B, X>,
     table: &mut View<'_>,
+    (other, half): (usize, usize),
 ) {
     lane.store::<S>(table);
     let byte = lane.partial as u8;
     bytes[lane.at] = byte;
     lane.at += 1;
+    if let Some(runs) = &mut model.runs {
+        runs.store(&lane.running, byte);
+    }
+    for net in &mut model.nets {
+        net.learn(byte);
+    }
     if lane.is_done() {
         return;
     }
     lane.recent.push(byte, bytes, lane.start, lane.at);
-    lane.matched.advance(&model.places, bytes, lane.at);
-    lane.next_byte::<C>(table);
+    let known = Frontier::new(lane, other, half);
+    for (matched, places) in lane.matched.iter_mut().zip(&model.places) {
+        matched.advance(places, bytes, lane.at, |position| known.lane(position));
+    }
+    lane.next_byte(table, model);
 }
 
 /// Encodes bytes as one stream for each lane.
-pub fn encode<C: Contexts<B>, const B: usize, const X: usize>(
-    bytes: &mut [u8],
-    settings: Settings,
-    backend: Backend,
-) -> [Vec<u8>; 2] {
-    let mut coders = [Encoder::new(), Encoder::new()];
-    dispatch(backend, Run::<C, Encoder, B, X> { bytes, coders: &mut coders, settings, contexts: PhantomData });
-    coders.map(Encoder::finish)
+pub fn encode<const B: usize, const X: usize>(bytes: &mut [u8], settings: Settings, backend: Backend) -> [Vec<u8>; 2] {
+    let mut coders = [Coder::Encode(Encoder::new()), Coder::Encode(Encoder::new())];
+    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
+    coders.map(Coder::finish)
 }
 
 /// Decodes what [`encode`] wrote with the same settings into `bytes`.
-pub fn decode<C: Contexts<B>, const B: usize, const X: usize>(
+pub fn decode<const B: usize, const X: usize>(
     streams: [&[u8]; 2],
     bytes: &mut [u8],
     settings: Settings,
     backend: Backend,
 ) {
-    let mut coders = streams.map(Decoder::new);
-    dispatch(backend, Run::<C, Decoder<'_>, B, X> { bytes, coders: &mut coders, settings, contexts: PhantomData });
+    let mut coders = streams.map(|stream| Coder::Decode(Decoder::new(stream)));
+    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
 }

@@ -16,8 +16,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-const CAPITAL: u8 = 2;
-const UPPER: u8 = 3;
+/// Before a word that begins with a capital.
+pub const CAPITAL: u8 = 2;
+/// Before a word that is all capitals.
+pub const UPPER: u8 = 3;
 /// A character of UTF-8 follows as it is.
 const CHARACTER: u8 = 4;
 /// A byte follows as it is.
@@ -158,6 +160,13 @@ pub const fn code_length(first: u8) -> u8 {
         n if n < 128 + TIERS[0] + TIERS[1] => 2,
         _ => 3,
     }
+}
+
+/// The rank of a code whose bytes, the latest lowest, are this number.
+pub fn rank_of(code: u32) -> Option<usize> {
+    let bytes = code.to_be_bytes();
+    let first = bytes.iter().position(|&byte| byte != 0)?;
+    rank(*bytes.get(first).filter(|&&byte| byte >= 128)?, &mut bytes[first + 1..].iter().copied())
 }
 
 /// The transformed text, the list of words at its head, and how many they are.
