@@ -1,6 +1,6 @@
 //! DNA: files whose bytes are bases, one each, with or without lines, names, small letters and unknown bases.
 //!
-//! The bases (A, C, G, T) are coded by [`model`]. Everything else is told apart from them: where letters are small, as lengths of
+//! The bases (A, C, G, T) are coded by [`encode`]. Everything else is told apart from them: where letters are small, as lengths of
 //! runs; and other bytes, each as the bases before it since the last, and itself, equal ones counted. Both lists are streams of
 //! varints, which the byte engine packs.
 
