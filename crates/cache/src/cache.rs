@@ -1,6 +1,6 @@
 //! A selection and a store, as one cache of a sequence.
 
-use crate::fit::Fit;
+use crate::fit::{Fit, Positions};
 use crate::merging::Merged;
 use crate::selection::{self, HeadView, Observes};
 use crate::slots::Slots;
@@ -26,6 +26,8 @@ pub struct Cache {
     selecting: bool,
     /// Positions below may be gone.
     dropped: usize,
+    /// How rope turned the keys, where that is known.
+    rope: Option<Positions>,
 }
 
 #[derive(Default)]
@@ -88,7 +90,12 @@ impl Cache {
         };
         let layer = || Layer { heads: (0..shape.kv_heads).map(|_| head()).collect(), ..Layer::default() };
         let layers = (0..shape.layers).map(|_| layer()).collect();
-        Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0 }
+        Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0, rope: None }
+    }
+
+    /// Says how rope turned the keys that come.
+    pub(crate) fn with_rope(self, rope: Option<Positions>) -> Self {
+        Self { rope, ..self }
     }
 
     /// What it is composed of.
@@ -166,10 +173,13 @@ impl Cache {
             return;
         }
         let (fresh, rotated) = (self.spec.store.fresh(), self.spec.store.rotates().0);
+        let rope = self.rope.as_ref();
         for layer in &mut self.layers {
             pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
                 for head in heads.iter_mut().filter(|head| head.fit.is_none()) {
-                    let fit = Fit::centred(&head.keys(rotated));
+                    let slots = 0..head.slots.len();
+                    let positions: Vec<u32> = slots.map(|slot| head.slots.position(slot) as u32).collect();
+                    let fit = Fit::centred(&head.keys(rotated), &positions, rope);
                     head.restore(rotated, fresh, |key| fit.key(key));
                     head.fit = Some(fit);
                 }
@@ -611,7 +621,7 @@ impl KvCache for Cache {
             return Err(Error::Dropped { dropped: self.dropped, wanted: len }.into());
         }
         if len == 0 {
-            *self = Cache::new(self.spec.clone(), self.shape, self.capacity);
+            *self = Cache::new(self.spec.clone(), self.shape, self.capacity).with_rope(self.rope.take());
             return Ok(());
         }
         self.len = len;

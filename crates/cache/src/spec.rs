@@ -1,5 +1,6 @@
 //! The text that names a cache: `snapkv:budget=256,window=32 + int4`, `k:int8,v:int4`, `kivi:bits=4`.
 
+use crate::fit::Positions;
 use crate::registry;
 use crate::store::{Float, Split};
 use crate::{Cache, Error, Merging, Selection, Store};
@@ -72,7 +73,10 @@ impl Spec {
         match capacity > config.context {
             true => Err(Error::Context { wanted: capacity, context: config.context }),
             false if sliding && self.store.tiers().is_some() => Err(Error::Sliding { spec: self.to_string() }),
-            false => Ok(Cache::new(self.clone(), CacheShape::of(config), capacity)),
+            false => {
+                let rope = config.rope_table().map(|table| Positions { table, count: config.context });
+                Ok(Cache::new(self.clone(), CacheShape::of(config), capacity).with_rope(rope))
+            }
         }
     }
 

@@ -46,8 +46,8 @@ pub trait Store: Send + Sync {
     /// Whether keys, and values, are stored behind a block-diagonal Hadamard rotation of each head.
     fn rotates(&self) -> (bool, bool);
 
-    /// Whether keys are stored without their mean: that of the first 64 tokens is taken off every key, which moves all scores of
-    /// a query alike, and the softmax does not see it. Until it is known keys are f16.
+    /// Whether keys are stored without their mean: one learnt from the first 64 tokens is taken off every key, which moves all
+    /// scores of a query alike, and the softmax does not see it. Until it is known keys are f16.
     fn centres(&self) -> bool {
         false
     }

@@ -7,9 +7,8 @@
 //! rotated back: `Σ w·v = H·Σ w·(Hv)`. Outlier channels spread over their block, and one grid per token and head then suits
 //! all its numbers: `x ≈ s·(c − z)` with codes c of 2, 3, 4 or 8 bits, a scale s (f16) and a zero point z (8 bit).
 //!
-//! Keys have a mean of their own in every head, often longer than what tells tokens apart. The mean `μ` of the first 64 tokens' keys is
-//! taken off all of them before rounding: `⟨q, k − μ⟩` differs from `⟨q, k⟩` by the same number for every token, and the softmax does
-//! not see it.
+//! Keys have a mean of their own in every head, often longer than what tells tokens apart. Before rounding they lose it, as far as rope leaves
+//! it in place: the softmax does not see that (the module `fit`).
 //!
 //! Bytes a token and head of d values: `d·bits/8 + 3`, twice (keys and values).
 
@@ -36,7 +35,7 @@ const INT4: MethodCard = MethodCard {
     ],
     simplifications: &[
         "the range is the best of six shares of the token's own in squared error; the zero point has 8 bits",
-        "the mean of the first 64 keys is taken off every key; until then keys are f16 (the paper has no such step)",
+        "a mean learnt from the first 64 keys is taken off every key; until then keys are f16 (the paper has no such step)",
     ],
 };
 
@@ -48,7 +47,7 @@ const INT8: MethodCard = MethodCard {
         "tokens are independent: any chunking gives the same codes",
         "at most 0.524 of f16's bytes for heads of 64",
     ],
-    simplifications: &["the zero point has 8 bits", "the mean of the first 64 keys is taken off every key"],
+    simplifications: &["the zero point has 8 bits", "a mean learnt from the first 64 keys is taken off every key"],
     ..INT4
 };
 
