@@ -58,6 +58,10 @@ pub enum Command {
     /// Keep a context's cache of keys and values on disk
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Write what changed between two files or directories of weights
+    Diff(DiffArgs),
+    /// Make the new file or directory from the old one and what `diff` wrote
+    Patch(PatchArgs),
     /// List the methods with their papers
     Methods(MethodsArgs),
     /// Measure speed, or every method and grid on one frontier
@@ -443,6 +447,9 @@ pub struct PackArgs {
     /// Largest block: less memory, more parts that can be read alone, more bytes (default: the level's)
     #[arg(long, value_name = "SIZE")]
     pub block: Option<String>,
+    /// A file, or a directory of the same layout, to store differences from; unpacking needs it again
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -506,6 +513,9 @@ pub struct UnpackArgs {
     /// Save what is whole where something is damaged; what lacks parts gets zeros in their place and the name NAME.damaged
     #[arg(long)]
     pub keep_going: bool,
+    /// What a difference was made from: the file, or the directory of the same layout
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -527,6 +537,9 @@ pub struct ListArgs {
 pub struct TestArgs {
     /// The archive; - is standard input
     pub archive: PathBuf,
+    /// What a difference was made from: the file, or the directory of the same layout
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -542,9 +555,53 @@ pub struct CatArgs {
     /// Bytes of it, from the first to before the last: 100..200, ..200, 100..
     #[arg(long, value_name = "A..B", default_value = "..")]
     pub range: String,
+    /// What a difference was made from: the file, or the directory of the same layout
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  brevity diff step-1000.safetensors step-2000.safetensors -o step-2000.brv
+  brevity patch step-1000.safetensors step-2000.brv -o step-2000.safetensors")]
+pub struct DiffArgs {
+    /// The old file or directory
+    pub old: PathBuf,
+    /// The new one
+    pub new: PathBuf,
+    /// Where to write what changed (default: NEW.brv)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The level for what is not a change: 1 to 7
+    #[arg(short, long, value_name = "N", default_value_t = brevity_bytes::level::DEFAULT)]
+    pub level: u8,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+    /// Overwrite the output
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PatchArgs {
+    /// The old file or directory
+    pub old: PathBuf,
+    /// What `diff` wrote
+    pub patch: PathBuf,
+    /// The new file or directory to make
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// Memory to stay below
+    #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
+    pub memory: String,
+    /// Overwrite the output
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -573,6 +630,9 @@ pub struct BenchBytesArgs {
     /// Files, or directories of them (default: the embedded text); each is packed alone
     #[arg(value_name = "PATH")]
     pub corpus: Vec<PathBuf>,
+    /// Round the F32 tensors of safetensors files to BF16 first
+    #[arg(long)]
+    pub bf16: bool,
     /// Levels to measure (default: all)
     #[arg(long, value_delimiter = ',')]
     pub levels: Vec<u8>,

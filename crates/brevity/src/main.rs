@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(args, global),
         Command::Pack(args) => commands::pack::run(args, global),
         Command::Unpack(args) => commands::unpack::run(args, global),
+        Command::Diff(args) => commands::diff::run(args, global),
+        Command::Patch(args) => commands::patch::run(args, global),
         Command::List(args) => commands::archive::list(args, global),
         Command::Test(args) => commands::archive::test(args, global),
         Command::Cat(args) => commands::archive::cat(args),

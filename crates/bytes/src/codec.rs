@@ -9,9 +9,11 @@
 //! | 6 | [`dna`]: bases, bytes of the list of cases and of its payload, the payload, the same of everything else (varints), the coded bases |
 //! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes, banks (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
 //! | 5 | [`tensors`] |
+//! | 7 | the name of a file (its length, varint), its hash, [`tensors`] beside it |
 
 use crate::cm::{self, Settings};
 use crate::level::{Level, Pipeline};
+use crate::tensors::base::{Base, Bases};
 use crate::tensors::{self, Segment};
 use crate::transform::{calls, records, words};
 use crate::{bwt, dna, lz, varint};
@@ -25,6 +27,7 @@ const MIX: u8 = 3;
 const SORT: u8 = 4;
 pub(crate) const TENSORS: u8 = 5;
 const DNA: u8 = 6;
+pub(crate) const DELTA: u8 = 7;
 
 /// Banks of contexts that there are, with sixteen times the networks beside.
 const BANKS: [u8; 4] = [1, 4, 0x14, 0x24];
@@ -39,6 +42,15 @@ pub enum Failure {
     Malformed,
     /// It needs so many bytes of memory.
     Memory(u64),
+    /// It is a difference from a file that is not there.
+    Base {
+        /// The file's name.
+        name: String,
+        /// Its hash.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
 }
 
 fn backend() -> Backend {
@@ -71,14 +83,33 @@ pub fn table_bits(length: usize, most: u32) -> u32 {
     (length.max(1).ilog2() + 7).clamp(16, most)
 }
 
-/// Encodes a block that holds these numbers.
-pub fn encode_segments(bytes: &[u8], segments: &[Segment], level: &Level) -> Vec<u8> {
-    if segments.iter().all(|segment| segment.kind == tensors::kind::Kind::Bytes) {
+/// Encodes a block that holds these numbers, some of which are in a base.
+pub fn encode_segments(bytes: &[u8], segments: &[Segment], base: Option<&Base>, level: &Level) -> Vec<u8> {
+    let useful = |segment: &Segment| segment.kind != tensors::kind::Kind::Bytes || base.is_some();
+    if !segments.iter().any(useful) {
         return encode(bytes, level);
     }
-    let mut coded = vec![TENSORS];
-    tensors::encode(bytes, segments, level, backend(), &mut coded);
+    let mut coded = vec![if base.is_some() { DELTA } else { TENSORS }];
+    if let Some(base) = base {
+        varint::put(base.name.len() as u64, &mut coded);
+        coded.extend(base.name.bytes());
+        coded.extend(base.hash);
+    }
+    tensors::encode(bytes, segments, base, level, backend(), &mut coded);
     if coded.len() <= bytes.len() { coded } else { encode(bytes, level) }
+}
+
+/// Decodes a block that may be a difference from a file of a base, as [`decode`] does.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_against(payload: &[u8], length: usize, memory: u64, bases: &Bases) -> Result<Vec<u8>, Failure> {
+    let Some((&DELTA, mut rest)) = payload.split_first() else { return decode(payload, length, memory) };
+    let size = varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed)?;
+    let (name, rest) = rest.split_at_checked(size).ok_or(Failure::Malformed)?;
+    let (hash, rest) = rest.split_first_chunk().ok_or(Failure::Malformed)?;
+    let base = bases.require(std::str::from_utf8(name).map_err(|_| Failure::Malformed)?, hash)?;
+    tensors::decode(rest, length, memory, Some(&base), backend())
 }
 
 /// Encodes a block.
@@ -276,8 +307,9 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
         }
         MIX => unmix(rest, length, memory),
         SORT => unsort(rest, length, memory),
-        TENSORS => tensors::decode(rest, length, memory, backend()),
         DNA => unsequence(rest, length, memory),
+        TENSORS => tensors::decode(rest, length, memory, None, backend()),
+        DELTA => decode_against(payload, length, memory, &Bases::default()),
         _ => Err(Failure::Malformed),
     }
 }

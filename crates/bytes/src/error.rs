@@ -102,6 +102,16 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// A base that is missing, or another one.
+    #[error("the archive is a difference from {name:?} (BLAKE3 {expected}…): {found}")]
+    Base {
+        /// Its name in the archive.
+        name: String,
+        /// The first 16 bytes of its hash.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// The caller asked to stop.
     #[error("stopped")]
     Stopped,

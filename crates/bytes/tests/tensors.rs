@@ -1,6 +1,6 @@
 //! Files of tensors: the exact file comes back, whatever its header says, and a wrong bit is always found.
 
-use brevity_bytes::archive::{Archive, PackOptions, pack};
+use brevity_bytes::archive::{Archive, PackOptions, UnpackOptions, pack, pack_against, unpack};
 use brevity_bytes::level::Level;
 use brevity_bytes::{Error, tensors::layout};
 use brevity_kernels::Isa;
@@ -183,5 +183,83 @@ fn real_weights_take_what_their_exponents_are_worth() {
         let share = archive.len() as f64 / file.len() as f64;
         assert!(share < most, "level {level}: {share:.4}");
         assert_eq!(content(&archive).unwrap(), file);
+    }
+}
+
+/// A step of training: masters in f32 move by about `rate` each, what is stored is their BF16 view.
+fn step(floats: &[f32], rate: f32) -> Vec<f32> {
+    floats
+        .iter()
+        .zip(weights(floats.len() + 1).iter().skip(1))
+        .map(|(w, g)| w - rate * (g * 30.0).clamp(-1.0, 1.0))
+        .collect()
+}
+
+fn against(path: &Path, base: &Path, level: u8) -> Vec<u8> {
+    let options = PackOptions { level: Level::of(level).unwrap(), block: None, memory: 1 << 30, progress: &|_| true };
+    let mut out = Vec::new();
+    pack_against(&[path.to_path_buf()], base, &mut out, &options).unwrap();
+    out
+}
+
+fn beside(archive: &[u8], base: &Path) -> Result<Vec<u8>, Error> {
+    let mut archive = Archive::open(Cursor::new(archive.to_vec()), 1 << 30)?.against(base);
+    let mut out = Vec::new();
+    archive.read(0, 0..u64::MAX, |part| {
+        out.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+#[test]
+fn differences_are_small_and_need_their_base() {
+    let directory = tempfile::tempdir().unwrap();
+    let floats = weights(60_000);
+    let moved = step(&floats, 1e-5);
+    let file = |floats: &[f32]| {
+        let same: Vec<u8> = floats.iter().take(8000).flat_map(|_| [1, 2, 3, 4]).collect();
+        safetensors(&[("w", "BF16", "100,600", bf16(floats)), ("same", "I32", "8000", same)])
+    };
+    let (old, new) = (file(&floats), file(&moved));
+    let base = write(directory.path(), "old.safetensors", &old);
+    let path = write(directory.path(), "new.safetensors", &new);
+    let changed = old.chunks(2).zip(new.chunks(2)).filter(|(a, b)| a != b).count();
+    assert!(changed > 1000, "{changed}");
+    for level in [1, 5] {
+        let archive = against(&path, &base, level);
+        assert!(archive.len() < changed + 400, "level {level}: {} bytes for {changed} changes", archive.len());
+        assert_eq!(beside(&archive, &base).unwrap(), new);
+        assert!(matches!(content(&archive), Err(Error::Base { .. })));
+        assert!(matches!(beside(&archive, &path), Err(Error::Base { .. })));
+        assert!(matches!(beside(&archive, &directory.path().join("nowhere")), Err(Error::Base { .. })));
+        for bit in (0..8 * archive.len()).step_by(61) {
+            let mut wrong = archive.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(beside(&wrong, &base).is_err(), "level {level}, bit {bit}");
+        }
+    }
+    let same = against(&base, &base, 5);
+    assert!(same.len() < 500, "{}", same.len());
+    assert_eq!(beside(&same, &base).unwrap(), old);
+}
+
+#[test]
+fn directories_are_differences_file_by_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new, out) = (directory.path().join("old"), directory.path().join("new"), directory.path().join("out"));
+    let floats = weights(20_000);
+    for (root, floats) in [(&old, floats.clone()), (&new, step(&floats, 1e-4))] {
+        fs::create_dir_all(root.join("deep")).unwrap();
+        fs::write(root.join("config.json"), "{\"model_type\": \"llama\"}").unwrap();
+        fs::write(root.join("deep/w.safetensors"), safetensors(&[("w", "BF16", "20000", bf16(&floats))])).unwrap();
+    }
+    fs::write(new.join("only.npy"), b"nothing like it before").unwrap();
+    let archive = against(&new, &old, 5);
+    let mut opened = Archive::open(Cursor::new(archive), 1 << 30).unwrap().against(&old);
+    let options = UnpackOptions { force: false, keep_going: false, progress: &|_| true };
+    unpack(&mut opened, &[], &out, &options).unwrap();
+    for name in ["config.json", "deep/w.safetensors", "only.npy"] {
+        assert!(fs::read(out.join(name)).unwrap() == fs::read(new.join(name)).unwrap(), "{name}");
     }
 }

@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod beside;
 pub mod bytes;
 pub mod cache;
+mod cast;
 pub mod document;
 pub mod llama_quantize;
 pub mod matrices;

@@ -17,8 +17,8 @@ use std::path::Path;
 pub trait Source: Read + Seek {}
 impl<T: Read + Seek> Source for T {}
 
-/// Opens an archive by path; `-` is standard input, which is read whole.
-pub fn open(path: &Path, memory: &str) -> Result<Archive<Box<dyn Source>>> {
+/// Opens an archive by path, perhaps beside what it is a difference from; `-` is standard input, which is read whole.
+pub fn open(path: &Path, base: Option<&Path>, memory: &str) -> Result<Archive<Box<dyn Source>>> {
     let memory = parse_size(memory).context("--memory")?;
     let source: Box<dyn Source> = if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -30,12 +30,16 @@ pub fn open(path: &Path, memory: &str) -> Result<Archive<Box<dyn Source>>> {
     } else {
         Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
     };
-    Archive::open(source, memory).with_context(|| path.display().to_string())
+    let archive = Archive::open(source, memory).with_context(|| path.display().to_string())?;
+    Ok(match base {
+        Some(base) => archive.against(base),
+        None => archive,
+    })
 }
 
 /// Runs `brevity list`.
 pub fn list(args: ListArgs, global: &Global) -> Result<()> {
-    let archive = open(&args.archive, &args.memory)?;
+    let archive = open(&args.archive, None, &args.memory)?;
     let mut entries: Vec<&Entry> = archive.entries().iter().collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let raw: u64 = entries.iter().map(|entry| entry.size()).sum();
@@ -102,7 +106,7 @@ fn date(seconds: i64) -> String {
 
 /// Runs `brevity test`.
 pub fn test(args: TestArgs, global: &Global) -> Result<()> {
-    let mut archive = open(&args.archive, &args.memory)?;
+    let mut archive = open(&args.archive, args.base.as_deref(), &args.memory)?;
     let raw: u64 = archive.entries().iter().map(Entry::size).sum();
     let phase = Show::choose(global.quiet || global.json).phase("testing", raw);
     let wanted: Vec<usize> = (0..archive.blocks().len()).collect();
@@ -142,7 +146,7 @@ pub fn test(args: TestArgs, global: &Global) -> Result<()> {
 /// Runs `brevity cat`.
 pub fn cat(args: CatArgs) -> Result<()> {
     let range = range(&args.range)?;
-    let mut archive = open(&args.archive, &args.memory)?;
+    let mut archive = open(&args.archive, args.base.as_deref(), &args.memory)?;
     let entry = archive.find(&args.path)?;
     write_to(&mut archive, entry, range, &mut std::io::stdout().lock())
 }

@@ -5,11 +5,13 @@ pub mod bench;
 pub mod cache;
 pub mod compress;
 pub mod convert;
+pub mod diff;
 pub mod eval;
 pub mod imatrix;
 pub mod inspect;
 pub mod methods;
 pub mod pack;
+pub mod patch;
 pub mod run;
 pub mod unpack;
 

@@ -5,7 +5,7 @@ use crate::commands::archive::plural;
 use crate::progress::Show;
 use crate::{output, stop};
 use anyhow::{Context, Result, bail};
-use brevity_bytes::archive::{PackOptions, Packed, pack, pack_stream};
+use brevity_bytes::archive::{PackOptions, Packed, pack, pack_against, pack_stream};
 use brevity_bytes::level::Level;
 use brevity_formats::atomic::AtomicFile;
 use brevity_measure::bits::{format_bytes, parse_size};
@@ -22,6 +22,9 @@ pub fn run(args: PackArgs, global: &Global) -> Result<()> {
     if stream && args.paths.len() > 1 {
         bail!("- is standard input, and must be all that is packed");
     }
+    if stream && args.base.is_some() {
+        bail!("--base: the tensors of standard input cannot be found, name a file");
+    }
     let output = output_path(&args, stream)?;
     let to_stdout = output == Path::new("-");
     let show = Show::choose(global.quiet || global.json || to_stdout);
@@ -36,9 +39,10 @@ pub fn run(args: PackArgs, global: &Global) -> Result<()> {
         memory: parse_size(&args.memory).context("--memory")?,
         progress: &progress,
     };
-    let write = |out: &mut dyn Write| match stream {
-        true => pack_stream("stdin", &mut std::io::stdin().lock(), out, &options),
-        false => pack(&args.paths, out, &options),
+    let write = |out: &mut dyn Write| match (stream, &args.base) {
+        (true, _) => pack_stream("stdin", &mut std::io::stdin().lock(), out, &options),
+        (false, None) => pack(&args.paths, out, &options),
+        (false, Some(base)) => pack_against(&args.paths, base, out, &options),
     };
     let packed = if to_stdout {
         write(&mut std::io::stdout().lock())?

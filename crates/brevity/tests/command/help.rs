@@ -15,6 +15,8 @@ fn every_command_explains_itself() {
         (&["inspect"], &["--tensors", "--metadata"]),
         (&["convert"], &["Examples:", "--type", "--force"]),
         (&["methods"], &["--room"]),
+        (&["diff"], &["Examples:", "--output", "--level", "--force"]),
+        (&["patch"], &["--output", "--force"]),
         (&["bench"], &["speed", "weights"]),
         (&["bench", "speed"], &["--prompt", "--generate"]),
         (&["bench", "weights"], &["--bits", "--output"]),

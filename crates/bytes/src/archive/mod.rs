@@ -10,8 +10,9 @@ mod pack;
 mod reader;
 mod unpack;
 
+pub(crate) use index::check_path;
 pub use index::{Entry, Kind};
-pub use pack::{PackOptions, Packed, pack, pack_stream};
+pub use pack::{PackOptions, Packed, pack, pack_against, pack_stream};
 pub use reader::{Archive, Block};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 

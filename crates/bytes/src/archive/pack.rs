@@ -7,12 +7,13 @@ use crate::codec;
 use crate::error::{Error, Result};
 use crate::level::Level;
 use crate::tensors::Segment;
+use crate::tensors::base::{Base, Bases};
 use crate::tensors::layout::{self, Tensor};
 use brevity_kernels::pool;
 use std::fs::{self, File, Metadata};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Largest block of tensors: what is learnt of a tensor in one does not help in the next, but threads share the work.
 const TENSOR_BLOCK: usize = 1 << 25;
@@ -54,6 +55,19 @@ struct Source {
 /// # Errors
 /// For what cannot be read, is no file, directory or link, has a name that is not UTF-8, is named twice, or changes meanwhile.
 pub fn pack(paths: &[PathBuf], out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
+    pack_with(paths, Bases::default(), out, options)
+}
+
+/// Packs files and directories as differences from those of the same path in the directory `base`, or a file from the file `base`.
+///
+/// # Errors
+/// As [`pack`], and if the base cannot be read.
+pub fn pack_against(paths: &[PathBuf], base: &Path, out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
+    fs::metadata(base).map_err(|error| Error::io("read", base, error))?;
+    pack_with(paths, Bases::new(base), out, options)
+}
+
+fn pack_with(paths: &[PathBuf], bases: Bases, out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
     let mut sources = Vec::new();
     for path in paths {
         collect_named(path, &mut sources)?;
@@ -74,7 +88,8 @@ pub fn pack(paths: &[PathBuf], out: &mut dyn Write, options: &PackOptions<'_>) -
             if last.replace(source.text).is_some_and(|text| text != source.text) {
                 packer.cut()?;
             }
-            read_whole(&source.file, size, &mut packer)?;
+            let base = bases.get(&source.entry.path)?;
+            read_whole(&source.file, size, base, &bases, &mut packer)?;
         }
         packer.index.entries.push(source.entry);
     }
@@ -179,13 +194,24 @@ fn modified(found: &Metadata) -> (i64, u32) {
     }
 }
 
-fn read_whole(path: &Path, size: u64, packer: &mut Packer<'_, '_>) -> Result<()> {
+fn read_whole(
+    path: &Path,
+    size: u64,
+    base: Option<Arc<Base>>,
+    bases: &Bases,
+    packer: &mut Packer<'_, '_>,
+) -> Result<()> {
     let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
     let before = file.metadata().map_err(|error| Error::io("read", path, error))?;
-    let tensors = layout::tensors(path);
-    let read = match tensors.as_slice() {
-        [] => packer.take(path, &mut file)?,
-        tensors => packer.take_tensors(path, &mut file, tensors)?,
+    let mut tensors = layout::tensors(path);
+    if let Some(base) = &base
+        && let Some(old) = bases.path(&base.name)
+    {
+        layout::pair(&mut tensors, &layout::tensors(&old));
+    }
+    let read = match (tensors.as_slice(), &base) {
+        ([], None) => packer.take(path, &mut file)?,
+        (tensors, _) => packer.take_tensors(path, &mut file, tensors, base)?,
     };
     let after = file.metadata().map_err(|error| Error::io("read", path, error))?;
     if read != size || before.len() != after.len() || modified(&before) != modified(&after) {
@@ -194,16 +220,24 @@ fn read_whole(path: &Path, size: u64, packer: &mut Packer<'_, '_>) -> Result<()>
     Ok(())
 }
 
+/// A block to be coded, and what it holds.
+struct Full {
+    bytes: Vec<u8>,
+    segments: Vec<Segment>,
+    base: Option<Arc<Base>>,
+}
+
 struct Packer<'o, 'p> {
     out: &'o mut dyn Write,
     options: PackOptions<'p>,
     block: usize,
     /// Blocks that are coded at once.
     batch: usize,
-    full: Vec<(Vec<u8>, Vec<Segment>)>,
+    full: Vec<Full>,
     open: Vec<u8>,
     /// What the open block holds of a file of tensors; nothing where it holds anything else.
     segments: Vec<Segment>,
+    base: Option<Arc<Base>>,
     index: Index,
     written: u64,
     raw: u64,
@@ -229,6 +263,7 @@ impl<'o, 'p> Packer<'o, 'p> {
             full: Vec::new(),
             open: Vec::new(),
             segments: Vec::new(),
+            base: None,
             index: Index::default(),
             written: 0,
             raw: 0,
@@ -245,7 +280,13 @@ impl<'o, 'p> Packer<'o, 'p> {
     }
 
     /// Takes a file of tensors: its blocks begin and end with it.
-    fn take_tensors(&mut self, path: &Path, input: &mut dyn Read, tensors: &[Tensor]) -> Result<u64> {
+    fn take_tensors(
+        &mut self,
+        path: &Path,
+        input: &mut dyn Read,
+        tensors: &[Tensor],
+        base: Option<Arc<Base>>,
+    ) -> Result<u64> {
         self.cut()?;
         let block = self.block;
         self.block = block.min(TENSOR_BLOCK);
@@ -254,7 +295,8 @@ impl<'o, 'p> Packer<'o, 'p> {
             let part = &mut input.take(self.block as u64);
             let read = self.fill(path, part)?;
             ended = read < self.block as u64;
-            self.segments = layout::segments(tensors, from, from + read);
+            self.segments = layout::segments(tensors, from, from + read, base.is_some());
+            self.base.clone_from(&base);
             from += read;
             self.cut()?;
         }
@@ -290,7 +332,11 @@ impl<'o, 'p> Packer<'o, 'p> {
     /// Ends the open block.
     fn cut(&mut self) -> Result<()> {
         if !self.open.is_empty() {
-            self.full.push((std::mem::take(&mut self.open), std::mem::take(&mut self.segments)));
+            self.full.push(Full {
+                bytes: std::mem::take(&mut self.open),
+                segments: std::mem::take(&mut self.segments),
+                base: self.base.take(),
+            });
         }
         if self.full.len() >= self.batch { self.flush() } else { Ok(()) }
     }
@@ -302,10 +348,10 @@ impl<'o, 'p> Packer<'o, 'p> {
         let level = self.options.level;
         pool::parallel(full.len(), |i| {
             if let Ok(mut place) = coded[i].lock() {
-                *place = codec::encode_segments(&full[i].0, &full[i].1, &level);
+                *place = codec::encode_segments(&full[i].bytes, &full[i].segments, full[i].base.as_deref(), &level);
             }
         });
-        for ((raw, _), payload) in full.iter().zip(coded) {
+        for (Full { bytes: raw, .. }, payload) in full.iter().zip(coded) {
             let payload = payload.into_inner().unwrap_or_default();
             self.frame(Tag::Block, raw, &payload)?;
             self.index.blocks.push((raw.len() as u32, payload.len() as u32));

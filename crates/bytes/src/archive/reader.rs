@@ -5,6 +5,7 @@ use super::index::{Entry, Index, Kind};
 use super::{MAGIC, VERSION};
 use crate::codec::{self, Failure};
 use crate::error::{Error, Result};
+use crate::tensors::base::Bases;
 use brevity_kernels::pool;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -26,6 +27,7 @@ pub struct Block {
 pub struct Archive<R> {
     input: R,
     memory: u64,
+    bases: Bases,
     blocks: Vec<Block>,
     entries: Vec<Entry>,
     /// Where the bytes of each entry begin.
@@ -69,12 +71,21 @@ fn read_frame<R: Read + Seek>(
     Ok((header, payload))
 }
 
-fn content(header: &Header, payload: &[u8], offset: u64, what: impl Fn() -> String, memory: u64) -> Result<Vec<u8>> {
+fn content(
+    header: &Header,
+    payload: &[u8],
+    offset: u64,
+    what: impl Fn() -> String,
+    memory: u64,
+    bases: &Bases,
+) -> Result<Vec<u8>> {
     let damaged = || Error::Damaged { what: what(), offset };
-    let bytes = codec::decode(payload, header.raw as usize, memory).map_err(|failure| match failure {
-        Failure::Memory(needed) => Error::Memory { what: what(), needed, limit: memory },
-        Failure::Malformed => damaged(),
-    })?;
+    let bytes =
+        codec::decode_against(payload, header.raw as usize, memory, bases).map_err(|failure| match failure {
+            Failure::Base { name, expected, found } => Error::Base { name, expected, found },
+            Failure::Memory(needed) => Error::Memory { what: what(), needed, limit: memory },
+            Failure::Malformed => damaged(),
+        })?;
     if content_hash(&bytes) != header.content {
         return Err(damaged());
     }
@@ -106,7 +117,7 @@ impl<R: Read + Seek> Archive<R> {
         if place + (HEADER + payload.len()) as u64 != end {
             return Err(Error::Damaged { what: what(), offset: place });
         }
-        let index = Index::from_bytes(&content(&header, &payload, place, what, memory)?)?;
+        let index = Index::from_bytes(&content(&header, &payload, place, what, memory, &Bases::default())?)?;
         let (mut offset, mut at) = (8, 0);
         let mut blocks = Vec::with_capacity(index.blocks.len());
         for &(raw, packed) in &index.blocks {
@@ -122,7 +133,20 @@ impl<R: Read + Seek> Archive<R> {
             begin += entry.size();
             begin - entry.size()
         });
-        Ok(Self { input, memory, blocks, starts: starts.collect(), entries: index.entries, length })
+        Ok(Self {
+            input,
+            memory,
+            bases: Bases::default(),
+            blocks,
+            starts: starts.collect(),
+            entries: index.entries,
+            length,
+        })
+    }
+
+    /// Looks for what the archive is a difference from in this directory, or takes this file for it.
+    pub fn against(self, base: &Path) -> Self {
+        Self { bases: Bases::new(base), ..self }
     }
 
     /// What it holds, files in the order of their bytes.
@@ -183,12 +207,12 @@ impl<R: Read + Seek> Archive<R> {
                 frame.as_ref().map_or(0, |(header, payload)| codec::memory(payload, header.raw as usize))
             };
             let together: u64 = frames.iter().map(need).fold(0, u64::saturating_add);
-            let (memory, blocks) = (self.memory, &self.blocks);
+            let (memory, blocks, bases) = (self.memory, &self.blocks, &self.bases);
             let decode = |i: usize| -> Result<Vec<u8>> {
                 let block = batch[i];
                 match &frames[i] {
                     Ok((header, payload)) => {
-                        content(header, payload, blocks[block].offset, || format!("block {block}"), memory)
+                        content(header, payload, blocks[block].offset, || format!("block {block}"), memory, bases)
                     }
                     Err(error) => Err(copy(error)),
                 }

@@ -300,7 +300,7 @@ mod tests {
         for kind in [Kind::Bfloat16, Kind::Float16, Kind::Float32, Kind::Float8] {
             let raw = bytes(&weights(64, 48), kind);
             for row in [0, 1, 48, 1 << 30] {
-                let segment = Segment { kind, bytes: raw.len(), row };
+                let segment = Segment { kind, bytes: raw.len(), row, base: None };
                 let coded = encode(&segment, &raw, Backend::Scalar).unwrap();
                 assert!(kind == Kind::Float8 || coded.len() < raw.len(), "{kind:?} {row}");
                 for backend in [Backend::Avx2, Backend::Avx512] {
@@ -317,7 +317,9 @@ mod tests {
     fn widths_of_rows_and_columns_are_learnt() {
         let raw = bytes(&weights(256, 192), Kind::Bfloat16);
         let size = |row| {
-            encode(&Segment { kind: Kind::Bfloat16, bytes: raw.len(), row }, &raw, Backend::best()).unwrap().len()
+            encode(&Segment { kind: Kind::Bfloat16, bytes: raw.len(), row, base: None }, &raw, Backend::best())
+                .unwrap()
+                .len()
         };
         let bits = |bytes: usize| bytes as f64 * 16.0 / raw.len() as f64;
         let (known, unknown) = (size(192) as f64, size(100) as f64);
@@ -326,9 +328,9 @@ mod tests {
 
     #[test]
     fn few_numbers_and_numbers_of_one_magnitude_are_left_alone() {
-        let segment = Segment { kind: Kind::Float32, bytes: 400, row: 10 };
+        let segment = Segment { kind: Kind::Float32, bytes: 400, row: 10, base: None };
         assert_eq!(encode(&segment, &[9; 400], Backend::best()), None);
-        let segment = Segment { kind: Kind::Float32, bytes: 40_000, row: 10 };
+        let segment = Segment { kind: Kind::Float32, bytes: 40_000, row: 10, base: None };
         assert_eq!(encode(&segment, &[9; 40_000], Backend::best()), None);
     }
 }

@@ -10,6 +10,7 @@ use super::Segment;
 use super::kind::Kind;
 use brevity_formats::gguf;
 use brevity_formats::safetensors;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct Tensor {
     pub bytes: u64,
     /// Numbers in a row, 0 if that is not known.
     pub row: usize,
+    /// Where the tensor of the same name begins in the base.
+    pub base: Option<u64>,
 }
 
 /// The tensors of a file in the order of their bytes, none overlapping another; empty if it is no file of tensors.
@@ -59,6 +62,19 @@ fn find(mut file: File, path: &Path) -> Option<Vec<Tensor>> {
     }
 }
 
+/// Longest row: an output channel of a convolution is one, where it is not too long.
+const LONGEST_ROW: usize = 1 << 20;
+
+/// Numbers that belong to one of the first dimension.
+fn row(shape: &[usize]) -> usize {
+    let inner = shape.iter().skip(1).try_fold(1usize, |product, &size| product.checked_mul(size));
+    match (shape, inner) {
+        ([] | [_], _) => shape.first().copied().unwrap_or(1),
+        (_, Some(inner)) if inner <= LONGEST_ROW => inner,
+        _ => shape.last().copied().unwrap_or(1),
+    }
+}
+
 fn from_safetensors(mut file: File, length: u64) -> Option<Vec<Tensor>> {
     let mut prefix = [0; 8];
     file.read_exact(&mut prefix).ok()?;
@@ -68,11 +84,12 @@ fn from_safetensors(mut file: File, length: u64) -> Option<Vec<Tensor>> {
     let parsed = safetensors::Header::parse_json(&json, length).ok()?;
     let begin = 8 + header;
     let tensor = |it: safetensors::TensorInfo| Tensor {
-        row: it.cols(),
+        row: row(&it.shape),
         kind: Kind::of_type(it.ty),
         offset: begin + it.offset,
         bytes: it.bytes,
         name: it.name,
+        base: None,
     };
     Some(parsed.tensors.into_iter().map(tensor).filter(|it| it.offset + it.bytes <= length).collect())
 }
@@ -86,45 +103,62 @@ fn from_gguf(file: File, length: u64) -> Option<Vec<Tensor>> {
         offset: begin + it.offset,
         bytes: it.bytes,
         name: it.name,
+        base: None,
     };
     Some(header.tensors.into_iter().map(tensor).filter(|it| it.offset + it.bytes <= length).collect())
 }
 
-/// The segments of bytes `from..to` of a file with these tensors: they cover all of it.
-pub fn segments(tensors: &[Tensor], from: u64, to: u64) -> Vec<Segment> {
+/// Finds for each tensor the one of a base: of the same name, or else of the same place in the order; with the same numbers.
+pub fn pair(tensors: &mut [Tensor], base: &[Tensor]) {
+    let names: HashMap<&str, &Tensor> = base.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    for (index, tensor) in tensors.iter_mut().enumerate() {
+        let named = names.get(tensor.name.as_str()).copied().filter(|_| !tensor.name.is_empty());
+        let other = named.or_else(|| base.get(index));
+        let alike = other.filter(|other| other.kind == tensor.kind && other.bytes == tensor.bytes);
+        tensor.base = alike.map(|other| other.offset);
+    }
+}
+
+/// The segments of bytes `from..to` of a file with these tensors: they cover all of it. Beside a base, other bytes are looked for in the
+/// same place there.
+pub fn segments(tensors: &[Tensor], from: u64, to: u64, based: bool) -> Vec<Segment> {
     let mut result: Vec<Segment> = Vec::new();
     let mut at = from;
     let first = tensors.partition_point(|tensor| tensor.offset + tensor.bytes <= from);
+    let gap = |at: u64| based.then_some(at);
     for tensor in &tensors[first..] {
         let (start, end) = (tensor.offset.max(from), (tensor.offset + tensor.bytes).min(to));
         if start >= end {
             break;
         }
-        push(&mut result, Kind::Bytes, 0, start - at);
+        push(&mut result, Kind::Bytes, 0, start - at, gap(at));
         // A number that a cut divides: its rest is bytes.
         let unit = tensor.kind.unit() as u64;
-        let skip = ((start - tensor.offset).next_multiple_of(unit) - (start - tensor.offset)).min(end - start);
-        push(&mut result, Kind::Bytes, 0, skip);
-        push(&mut result, tensor.kind, tensor.row, end - start - skip);
+        let inside = start - tensor.offset;
+        let skip = (inside.next_multiple_of(unit) - inside).min(end - start);
+        push(&mut result, Kind::Bytes, 0, skip, None);
+        let base = tensor.base.map(|base| base + inside + skip);
+        push(&mut result, tensor.kind, tensor.row, end - start - skip, base);
         at = end;
     }
-    push(&mut result, Kind::Bytes, 0, to - at);
+    push(&mut result, Kind::Bytes, 0, to - at, gap(at));
     result
 }
 
-fn push(segments: &mut Vec<Segment>, kind: Kind, row: usize, bytes: u64) {
+fn push(segments: &mut Vec<Segment>, kind: Kind, row: usize, bytes: u64, base: Option<u64>) {
     if bytes == 0 {
         return;
     }
     if let Some(last) = segments.last_mut().filter(|last| last.kind == kind) {
         let small = bytes < SMALL && (last.bytes as u64) < SMALL || kind == Kind::Bytes;
-        if small && last.bytes.is_multiple_of(kind.unit()) {
+        let follows = last.base.map(|place| place + last.bytes as u64) == base;
+        if small && follows && last.bytes.is_multiple_of(kind.unit()) {
             last.bytes += bytes as usize;
             last.row = if last.row == row { row } else { 0 };
             return;
         }
     }
-    segments.push(Segment { kind, bytes: bytes as usize, row });
+    segments.push(Segment { kind, bytes: bytes as usize, row, base });
 }
 
 #[cfg(test)]
@@ -132,7 +166,7 @@ mod tests {
     use super::*;
 
     fn tensor(kind: Kind, offset: u64, bytes: u64) -> Tensor {
-        Tensor { name: String::new(), kind, offset, bytes, row: 8 }
+        Tensor { name: String::new(), kind, offset, bytes, row: 8, base: None }
     }
 
     #[test]
@@ -144,11 +178,11 @@ mod tests {
             tensor(Kind::Bfloat16, 200_600, 100_000),
         ];
         for (from, to) in [(0, 300_700), (0, 90), (101, 300_600), (499, 501), (555, 200_601), (700, 700)] {
-            let found = segments(&tensors, from, to);
+            let found = segments(&tensors, from, to, false);
             assert_eq!(found.iter().map(|s| s.bytes as u64).sum::<u64>(), to - from, "{from}..{to}");
             assert!(found.iter().all(|s| s.bytes > 0));
         }
-        let all = segments(&tensors, 0, 300_700);
+        let all = segments(&tensors, 0, 300_700, false);
         let kinds: Vec<_> = all.iter().map(|s| (s.kind, s.bytes)).collect();
         let bytes = |n| (Kind::Bytes, n);
         let bf = |n| (Kind::Bfloat16, n);

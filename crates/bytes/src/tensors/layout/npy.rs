@@ -26,7 +26,7 @@ pub fn tensor<R: Read + Seek>(file: &mut R, start: u64, length: u64) -> Option<T
     let offset = begin + line as u64;
     let bytes = length.checked_sub(offset)?;
     let row = value(&text, "shape").and_then(|shape| last(shape, value(&text, "fortran_order")? == "True"));
-    Some(Tensor { name: String::new(), kind, offset: start + offset, bytes, row: row.unwrap_or(0) })
+    Some(Tensor { name: String::new(), kind, offset: start + offset, bytes, row: row.unwrap_or(0), base: None })
 }
 
 /// The value that stands behind a key, up to the comma or brace that ends it.

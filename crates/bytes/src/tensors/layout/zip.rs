@@ -113,7 +113,7 @@ fn entry<R: Read + Seek>(file: &mut R, name: String, local: u64, bytes: u64, len
     let middle = offset + ((bytes.saturating_sub(SAMPLE) / 2) & !63);
     let sample = read_at(file, middle, bytes.min(SAMPLE))?;
     let kind = guess::kind(&sample).unwrap_or(Kind::Bytes);
-    Some(Tensor { name: inner.to_owned(), kind, offset, bytes, row: 0 })
+    Some(Tensor { name: inner.to_owned(), kind, offset, bytes, row: 0, base: None })
 }
 
 #[cfg(test)]
