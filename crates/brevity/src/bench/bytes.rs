@@ -122,7 +122,7 @@ fn packed_file(bytes: &[u8], name: &str, out: &mut Vec<u8>, options: &PackOption
     let directory = std::env::temp_dir().join(format!("brevity-bench-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     let path = directory.join(name);
-    let work = || {
+    let mut work = || {
         fs::write(&path, bytes)?;
         let started = Instant::now();
         pack(std::slice::from_ref(&path), out, options)?;
@@ -283,8 +283,9 @@ fn write_page(
     let drawn = picture(&format!("{name}: bits a byte against speed"), rows, raw);
     brevity_formats::atomic::AtomicFile::write_bytes(&svg, drawn.as_bytes(), true)?;
     let body = format!(
-        "## Bytes: {name}\n\n`brevity bench bytes {name}` ({raw} bytes; MB/s of the original by the clock, one thread)\n\n\
+        "## Bytes: {name}\n\n`brevity bench bytes {}{name}` ({raw} bytes; MB/s of the original by the clock, one thread)\n\n\
          ![Bits a byte against speed](bytes-{slug}.svg)\n\n{}",
+        if args.bf16 { "--bf16 " } else { "" },
         table.to_markdown()
     );
     document::put_section(path, &format!("bytes {name}"), &body)
