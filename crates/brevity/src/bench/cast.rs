@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn casts_are_half_as_large_and_read_again() {
-        let floats = [1.0f32, -0.1, f32::NAN, 3.0e38, 1.003_906_25, 1.011_718_75];
+        let step = 2f32.powi(-8);
+        let floats = [1.0f32, -0.1, f32::NAN, 3.0e38, 1.0 + step, 1.0 + 3.0 * step];
         let header = br#"{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header);
