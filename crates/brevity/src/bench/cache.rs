@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 24] = [
+const SPECS: [&str; 26] = [
     "f16",
     "int8",
     "int4",
@@ -30,6 +30,8 @@ const SPECS: [&str; 24] = [
     "kivi:bits=4",
     "kivi:bits=2",
     "saq",
+    "mikv",
+    "zipcache",
     "window:budget=25%",
     "random:budget=25%",
     "h2o:budget=25%",
