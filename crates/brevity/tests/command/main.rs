@@ -1,6 +1,7 @@
 //! The command as people and scripts use it: the real binary on the embedded model and on tiny random ones.
 
 mod allocate;
+mod archives;
 mod bad_models;
 mod bench;
 mod budgets;
