@@ -139,8 +139,9 @@ pub struct CompressArgs {
     /// Take a source that is quantised already: it is dequantised and becomes the reference
     #[arg(long)]
     pub allow_requantize: bool,
-    /// Text that calibrates: the choice of types, and methods that look at inputs (default: the embedded one)
-    #[arg(long, value_name = "FILE")]
+    /// Text that calibrates: the choice of types, and methods that look at inputs. A file, JSON lines (.jsonl: the "text" of each),
+    /// or a directory (default: the embedded text)
+    #[arg(long, value_name = "FILE|DIR")]
     pub calibration: Option<PathBuf>,
     /// How a budget is shared out, on runs of the model: lagrange (the knapsack, corrected), evopress (evolution: slower), or none
     /// (the knapsack on expected losses alone)

@@ -124,8 +124,8 @@ impl Finished {
         options: Options,
         show: (Show, &'static str),
     ) -> Result<Self> {
-        let stream = through_blocks(config, source, windows, options, None, show)?;
-        let (windows, states) = (stream.windows().to_vec(), stream.into_states());
+        let stream = through_blocks(Stream::new(config, source, windows, options)?, config, source, None, show)?;
+        let (windows, states) = (stream.windows().to_vec(), stream.into_states()?);
         Ok(Self { states, windows, head: Head::load(config, source)?, vocab: config.vocab, options })
     }
 
@@ -141,37 +141,36 @@ impl Finished {
     }
 }
 
-/// Shows a tap the inputs of every linear, the head's included, while windows stream through a model.
+/// Shows a tap the inputs of every linear, the head's included, while a stream goes through a model.
 ///
 /// # Errors
 /// If weights cannot be read, or the user stopped.
 pub fn watch(
+    stream: Stream,
     config: &Config,
     source: &dyn WeightSource,
-    windows: &[Vec<u32>],
-    options: Options,
     tap: &mut dyn Tap,
     show: (Show, &'static str),
 ) -> Result<()> {
-    let states = through_blocks(config, source, windows, options, Some(tap), show)?.into_states();
-    let (norm, mut normed) = (Head::load_norm(config, source)?, Matrix::default());
-    for start in (0..states.rows()).step_by(ROWS) {
-        norm.apply(states.view().rows_range(start..(start + ROWS).min(states.rows())), &mut normed);
+    let mut stream = through_blocks(stream, config, source, Some(tap), show)?;
+    let (norm, mut states, mut normed) = (Head::load_norm(config, source)?, Matrix::default(), Matrix::default());
+    let count = stream.windows().last().map_or(0, |window| window.end);
+    for start in (0..count).step_by(ROWS) {
+        stream.rows(start..(start + ROWS).min(count), &mut states)?;
+        norm.apply(states.view(), &mut normed);
         tap.linear(Site { layer: None, place: Place::Head }, normed.view());
     }
     Ok(())
 }
 
 fn through_blocks(
+    mut stream: Stream,
     config: &Config,
     source: &dyn WeightSource,
-    windows: &[Vec<u32>],
-    options: Options,
     mut tap: Option<&mut dyn Tap>,
     show: (Show, &'static str),
 ) -> Result<Stream> {
     let phase = show.0.phase(show.1, config.layers() as u64);
-    let mut stream = Stream::new(config, source, windows, options)?;
     for layer in 0..config.layers() {
         stop::check()?;
         let weights = BlockWeights::load(config, layer, source)?;

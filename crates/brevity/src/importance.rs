@@ -11,6 +11,7 @@ use brevity_formats::Error as FormatError;
 use brevity_formats::imatrix::{Entry, Imatrix, ImatrixError};
 use brevity_model::forward::Options;
 use brevity_model::source::TensorEntry;
+use brevity_model::stream::Stream;
 use brevity_model::taps::{Place, SecondMoments, Site};
 use brevity_model::{ModelSource, Role, TensorKind};
 use brevity_parts::Activation;
@@ -39,7 +40,8 @@ pub fn collect(source: &ModelSource, text: &Text, wanted: &Wanted, show: Show) -
     let at_once = (STATES / (4 * source.config().hidden * wanted.window)).max(1);
     for windows in text.windows.chunks(at_once) {
         let show = (show, "calibrating");
-        evaluate::watch(source.config(), source, windows, options, &mut moments, show)?;
+        let stream = Stream::new(source.config(), source, windows, options)?;
+        evaluate::watch(stream, source.config(), source, &mut moments, show)?;
     }
     let mut imatrix = Imatrix {
         datasets: vec![wanted.dataset.clone()],

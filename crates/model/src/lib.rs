@@ -38,6 +38,7 @@ mod keys;
 pub mod names;
 pub mod sampler;
 pub mod source;
+mod states;
 pub mod stream;
 pub mod taps;
 pub mod tokenizer;

@@ -1,6 +1,6 @@
 //! Many texts through a model of which one block is in memory at a time.
 //!
-//! Hidden states of all windows are kept (`tokens × hidden` f32); each block is loaded, run on every window and dropped.
+//! Hidden states of all windows are kept (`tokens × hidden` f32), in memory or [in a file](Stream::spilled); each block is loaded, run on every window and dropped.
 //! The bits are those of [`Model::forward`](crate::Model::forward) on each window with an empty f32 cache.
 
 use std::ops::Range;
@@ -15,18 +15,22 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::forward::Options;
 use crate::source::WeightSource;
+use crate::states::States;
 use crate::taps::{Place, Site, Tap};
 use crate::weights::{BlockWeights, Embedding, Head};
 
 /// Receives logits: window, position of the first row in it, one row a position.
 pub type Visitor<'a> = dyn FnMut(usize, usize, MatrixView<'_>) -> Result<()> + 'a;
 
+/// Tokens that are embedded at once.
+const EMBEDDED: usize = 512;
+
 /// The hidden states of windows on their way through the blocks.
 pub struct Stream {
     config: Config,
     options: Options,
     windows: Vec<Range<usize>>,
-    states: Matrix,
+    states: States,
     rope: Option<RopeTable>,
     tokens: Vec<(u32, usize)>,
     scratch: Scratch,
@@ -36,6 +40,26 @@ pub struct Stream {
 impl Stream {
     /// Embeds the windows; each begins at position 0.
     pub fn new(config: &Config, source: &dyn WeightSource, windows: &[Vec<u32>], options: Options) -> Result<Self> {
+        let rows = windows.iter().map(Vec::len).sum();
+        Self::with(config, source, windows, options, States::in_memory(rows, config.hidden))
+    }
+
+    /// As [`new`](Self::new), with the hidden states in a nameless file in place of memory.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if there is no room for the file.
+    pub fn spilled(config: &Config, source: &dyn WeightSource, windows: &[Vec<u32>], options: Options) -> Result<Self> {
+        let rows = windows.iter().map(Vec::len).sum();
+        Self::with(config, source, windows, options, States::on_disk(rows, config.hidden)?)
+    }
+
+    fn with(
+        config: &Config,
+        source: &dyn WeightSource,
+        windows: &[Vec<u32>],
+        options: Options,
+        mut states: States,
+    ) -> Result<Self> {
         check(config, windows)?;
         let embedding = Embedding::load(config, source)?;
         let mut ranges = Vec::with_capacity(windows.len());
@@ -44,8 +68,13 @@ impl Stream {
             ranges.push(tokens.len()..tokens.len() + window.len());
             tokens.extend(window.iter().zip(0..).map(|(&token, position)| (token, position)));
         }
-        let mut states = Matrix::zeros(tokens.len(), config.hidden);
-        embed(&embedding, &tokens, &mut states.view_mut());
+        let mut x = Matrix::default();
+        for first in (0..tokens.len()).step_by(EMBEDDED) {
+            let tokens = &tokens[first..(first + EMBEDDED).min(tokens.len())];
+            x.reshape(tokens.len(), config.hidden);
+            embed(&embedding, tokens, &mut x.view_mut());
+            states.write(first, &x)?;
+        }
         Ok(Self {
             config: config.clone(),
             options,
@@ -58,22 +87,45 @@ impl Stream {
         })
     }
 
-    /// The input of the next block: one row a token, window after window.
-    pub fn states(&self) -> &Matrix {
-        &self.states
+    /// Copies rows of the input of the next block: one a token, window after window.
+    ///
+    /// # Errors
+    /// If the file that holds them cannot be read.
+    pub fn rows(&mut self, rows: Range<usize>, out: &mut Matrix) -> Result<()> {
+        self.states.read(rows, out)
+    }
+
+    /// A copy of the input of the next block.
+    ///
+    /// # Errors
+    /// If the file that holds it cannot be read.
+    pub fn states(&mut self) -> Result<Matrix> {
+        let mut all = Matrix::default();
+        self.rows(0..self.tokens.len(), &mut all)?;
+        Ok(all)
     }
 
     /// The hidden states, kept when the stream is done.
-    pub fn into_states(self) -> Matrix {
-        self.states
+    ///
+    /// # Errors
+    /// If the file that holds them cannot be read.
+    pub fn into_states(mut self) -> Result<Matrix> {
+        match self.states {
+            States::Memory(states) => Ok(states),
+            States::Disk { .. } => self.states(),
+        }
     }
 
     /// Goes back to hidden states taken earlier from [`states`](Self::states), to run from there with other weights.
     ///
+    /// # Errors
+    /// If the file that is to hold them cannot be written.
+    ///
     /// # Panics
     /// If they are of another shape.
-    pub fn set_states(&mut self, states: &Matrix) {
-        self.states.data_mut().copy_from_slice(states.data());
+    pub fn set_states(&mut self, states: &Matrix) -> Result<()> {
+        assert_eq!((states.rows(), states.cols()), (self.tokens.len(), self.config.hidden), "states of another stream");
+        self.states.write(0, states)
     }
 
     /// How it runs.
@@ -108,9 +160,7 @@ impl Stream {
         let mut x = Matrix::default();
         for group in groups(&self.windows, self.options.chunk) {
             let rows = self.windows[group.start].start..self.windows[group.end - 1].end;
-            x.reshape(rows.len(), self.config.hidden);
-            let cells = rows.start * self.config.hidden..rows.end * self.config.hidden;
-            x.data_mut().copy_from_slice(&self.states.data()[cells.clone()]);
+            self.states.read(rows.clone(), &mut x)?;
             let angles = self.rope.as_ref().map(|rope| rope.angles(&positions(&self.tokens[rows.clone()])));
             let pass = BlockPass {
                 block: self.config.block(layer),
@@ -127,7 +177,7 @@ impl Stream {
                 self.caches.iter_mut().map(|cache| cache as &mut dyn KvCache).collect();
             pass.run(&mut x, &mut spans, None, &mut caches, &mut self.scratch, &mut tap)?;
             if until.is_none() {
-                self.states.data_mut()[cells].copy_from_slice(x.data());
+                self.states.write(rows.start, &x)?;
             }
         }
         Ok(())
@@ -150,15 +200,20 @@ impl Stream {
     }
 
     /// Applies the last norm and the head, `options.chunk` rows at a time, and shows the logits.
-    pub fn finish(self, source: &dyn WeightSource, mut tap: Option<&mut dyn Tap>, visit: &mut Visitor) -> Result<()> {
+    pub fn finish(
+        mut self,
+        source: &dyn WeightSource,
+        mut tap: Option<&mut dyn Tap>,
+        visit: &mut Visitor,
+    ) -> Result<()> {
         let head = Head::load(&self.config, source)?;
-        let mut normed = Matrix::default();
-        let mut logits = Matrix::default();
+        let (mut x, mut normed, mut logits) = (Matrix::default(), Matrix::default(), Matrix::default());
         let chunk = self.options.chunk.clamp(1, 128);
         for (window, rows) in self.windows.iter().enumerate() {
             for first in rows.clone().step_by(chunk) {
                 let end = (first + chunk).min(rows.end);
-                head.norm().apply(self.states.view().rows_range(first..end), &mut normed);
+                self.states.read(first..end, &mut x)?;
+                head.norm().apply(x.view(), &mut normed);
                 if let Some(tap) = &mut tap {
                     tap.linear(Site { layer: None, place: Place::Head }, normed.view());
                 }

@@ -213,7 +213,7 @@ fn observing_up_to_a_place_shows_what_the_whole_block_shows_until_there() {
         let options = Options { activation: KINDS[2].1, chunk: 50 };
         let mut stream = Stream::new(&config, &weights, &windows, options).unwrap();
         let block = BlockWeights::load(&config, 0, &weights).unwrap();
-        let before = bits(stream.states());
+        let before = bits(&stream.states().unwrap());
         let places = [Place::Qkv, Place::AttnOutput, Place::GateUp, Place::Down];
         let seen: Vec<SecondMoments> = places
             .iter()
@@ -223,7 +223,7 @@ fn observing_up_to_a_place_shows_what_the_whole_block_shows_until_there() {
                 moments
             })
             .collect();
-        assert!(bits(stream.states()) == before, "states stay");
+        assert!(bits(&stream.states().unwrap()) == before, "states stay");
         let mut whole = SecondMoments::new();
         stream.advance(0, &block, Some(&mut whole)).unwrap();
         for (index, part) in seen.iter().enumerate() {
@@ -232,6 +232,33 @@ fn observing_up_to_a_place_shows_what_the_whole_block_shows_until_there() {
             assert!(part.iter().all(|(site, moments)| whole.get(site) == Some(moments)));
         }
     }
+}
+
+#[test]
+fn states_on_disk_are_states_in_memory() {
+    let config = &configs()[0];
+    let weights = RandomWeights::new(config, KINDS[0].0);
+    let windows: Vec<_> = [40, 64, 3].iter().map(|&n| tokens(n, config.vocab, n as u64)).collect();
+    let options = Options { activation: KINDS[0].1, chunk: 50 };
+    let run = |mut stream: Stream| {
+        for layer in 0..config.layers() {
+            stream.advance(layer, &BlockWeights::load(config, layer, &weights).unwrap(), None).unwrap();
+        }
+        let mut some = Matrix::default();
+        stream.rows(30..70, &mut some).unwrap();
+        let mut logits = Vec::new();
+        let whole = stream.states().unwrap();
+        stream.set_states(&whole).unwrap();
+        let mut visit = |_: usize, _: usize, rows: brevity_kernels::MatrixView<'_>| {
+            (0..rows.rows()).for_each(|row| logits.extend(rows.row(row).iter().map(|value| value.to_bits())));
+            Ok(())
+        };
+        stream.finish(&weights, None, &mut visit).unwrap();
+        (bits(&some), bits(&whole), logits)
+    };
+    let memory = run(Stream::new(config, &weights, &windows, options).unwrap());
+    assert!(memory == run(Stream::spilled(config, &weights, &windows, options).unwrap()));
+    assert_eq!(memory.2.len(), 107 * config.vocab);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 //! The calibration windows stream through the blocks. In each block the linears go in the order in which they run (q, k and
 //! v; attention's output; gate and up; down): the inputs of each place are observed with everything before it compressed
 //! already, so what was lost there is known here. Then the windows move on through the compressed block. In memory are the
-//! hidden states of all windows, one block, and the Hessian of one place.
+//! hidden states of all windows (past `--memory` in a file), one block, and the Hessian of one place.
 
 use super::calibration::{Windows, statistics};
 use super::plan::Plan;
@@ -65,7 +65,7 @@ impl<'a> Calibrated<'a> {
             let stored = compress(source, method, entry, level, &statistics, &mut rows_kept)?;
             replaced.replace(embedding, stored, None);
         }
-        let stream = Stream::new(source.config(), &replaced, &windows.tokens, options)?;
+        let stream = windows.stream(source.config(), &replaced, options)?;
         let ready = replaced.into_stored();
         Ok(Self { source, method, levels, stream, layer: 0, ready, head, rows_kept })
     }

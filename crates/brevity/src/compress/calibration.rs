@@ -8,9 +8,10 @@ use crate::texts;
 use anyhow::{Context, Result, bail};
 use brevity_kernels::MatrixView;
 use brevity_model::forward::Options;
-use brevity_model::source::TensorEntry;
+use brevity_model::source::{TensorEntry, WeightSource};
+use brevity_model::stream::Stream;
 use brevity_model::taps::{Place, SecondMoments, Site, Tap};
-use brevity_model::{ModelSource, Role};
+use brevity_model::{Config, ModelSource, Role};
 use brevity_parts::Activation;
 use brevity_weights::{HessianSum, Needs, Statistics};
 use std::collections::HashMap;
@@ -35,6 +36,8 @@ pub struct Windows {
     pub tokens: Vec<Vec<u32>>,
     /// Of the text and the way it was cut.
     pub digest: String,
+    /// Whether their hidden states go to disk, since memory is scarce.
+    pub spill: bool,
 }
 
 impl Windows {
@@ -56,7 +59,17 @@ impl Windows {
             );
         }
         let bytes: Vec<u8> = tokens.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
-        Ok(Self { digest: format!("{window} {count} {}", blake3::hash(&bytes).to_hex()), tokens })
+        let digest = format!("{window} {count} {}", blake3::hash(&bytes).to_hex());
+        Ok(Self { tokens, digest, spill: false })
+    }
+
+    /// Their embeddings, ready to go through the blocks of a model.
+    ///
+    /// # Errors
+    /// If the embedding cannot be read, or the windows do not fit the model or the disk.
+    pub fn stream(&self, config: &Config, source: &dyn WeightSource, options: Options) -> Result<Stream> {
+        let begin = if self.spill { Stream::spilled } else { Stream::new };
+        Ok(begin(config, source, &self.tokens, options)?)
     }
 
     /// Short windows for the probing of sensitivities.
@@ -89,7 +102,7 @@ impl Calibration {
         let second = (needs == Needs::Hessian).then_some(&mut hessians as &mut dyn Tap);
         let mut both = Both(&mut moments, second);
         let show = (show, "calibrating");
-        evaluate::watch(source.config(), source, &windows.tokens, options, &mut both, show)?;
+        evaluate::watch(windows.stream(source.config(), source, options)?, source.config(), source, &mut both, show)?;
         Ok(Self { moments, sites: hessians.finish()?, given: None, sensitivities: Sensitivities::typical() })
     }
 

@@ -36,7 +36,9 @@ impl Job {
             let (levels, calibration) = match fold.needs() {
                 Needs::Nothing => (HashMap::new(), None),
                 needs => {
-                    let windows = Windows::cut(&source, self.calibration.as_deref(), needs, self.calibration_windows)?;
+                    let mut windows =
+                        Windows::cut(&source, self.calibration.as_deref(), needs, self.calibration_windows)?;
+                    windows.spill = self.spills(&source);
                     let calibration = self.calibrate(&source, &windows, needs, false)?;
                     let plan = self.plan(&source, Some(&calibration))?;
                     let levels = plan.tensors.iter().map(|tensor| (tensor.entry.role, tensor.level)).collect();

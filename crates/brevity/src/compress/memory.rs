@@ -11,18 +11,21 @@ use brevity_weights::Needs;
 /// The program itself, its tables, tokenizer and thread stacks.
 const BASE: u64 = 96 << 20;
 
-/// Estimated peak of resident bytes: the largest of the job's phases.
+/// Estimated peak of resident bytes: the largest of the job's phases. With `spill` the hidden states of calibration are on disk.
 ///
 /// Rounding: a slab of rows in f32, its raw bytes and its blocks. Calibrating: the hidden states of the windows and one block.
 /// Hessians: beside that the sum of one place, its factor in double precision, and a matrix before and after. Measuring:
 /// one block as it lies in memory and once more while it is packed, the hidden states of two models, both heads, and a few
 /// rows of logits.
-pub fn least(job: &Job, source: &ModelSource) -> u64 {
+pub fn least(job: &Job, source: &ModelSource, spill: bool) -> u64 {
     let folds = job.chain.folds.iter().map(|fold| fold.needs());
     let needs = folds.chain([job.chain.method.needs()]).max().unwrap_or(Needs::Nothing);
     let calibrating = match needs {
         Needs::Nothing => 0,
-        needs => calibrating(source, needs, job.calibration_windows * WINDOW.min(source.config().context)),
+        needs => {
+            let windows = if spill { 1 } else { job.calibration_windows };
+            calibrating(source, needs, windows * WINDOW.min(source.config().context))
+        }
     };
     let measuring = if job.evaluate { measuring(source, job.chunks * WINDOW) } else { 0 };
     BASE + rounding(source).max(calibrating).max(measuring)

@@ -108,7 +108,7 @@ impl Job {
         checks::output(&output, self.force, self.kind())?;
         self.check(&original)?;
         directory::check_name(&output, self.is_directory())?;
-        memory::check(self.memory, memory::least(self, &original))?;
+        memory::check(self.memory, memory::least(self, &original, true))?;
         let folding::FoldedModel { source, groups } = self.folded(Arc::clone(&original))?;
         let calibration = self.calibration(&source, false)?;
         let made = self.make(&original, source, calibration, &output)?;
@@ -193,9 +193,15 @@ impl Job {
         }
         let seen = if self.imatrix.is_some() { Needs::Nothing } else { needs };
         let mut windows = Windows::cut(source, self.calibration.as_deref(), seen, self.calibration_windows)?;
+        windows.spill = self.spills(source);
         let calibration = self.calibrate(source, &windows, needs, expected)?;
         windows.digest.extend(calibration.given.iter().flat_map(|given| [" ", given.digest.as_str()]));
         Ok(Some((windows, calibration)))
+    }
+
+    /// Whether hidden states of the calibration windows must go to disk.
+    fn spills(&self, source: &ModelSource) -> bool {
+        self.memory.is_some_and(|limit| limit < memory::least(self, source, false))
     }
 
     fn calibrate(&self, source: &ModelSource, windows: &Windows, needs: Needs, expected: bool) -> Result<Calibration> {

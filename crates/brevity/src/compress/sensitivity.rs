@@ -138,18 +138,18 @@ fn typical(kind: TensorKind) -> f64 {
 impl<'a> Probe<'a> {
     fn new(source: &'a ModelSource, stream: &mut Stream) -> Result<Self> {
         let config = source.config();
-        let mut states = vec![copy(stream.states())];
+        let mut states = vec![stream.states()?];
         let mut blocks = Vec::with_capacity(config.layers());
         for layer in 0..config.layers() {
             stop::check()?;
             let block = BlockWeights::load(config, layer, source)?;
             stream.advance(layer, &block, None)?;
-            states.push(copy(stream.states()));
+            states.push(stream.states()?);
             blocks.push(block);
         }
         let head = Head::load(config, source)?;
         let mut probe = Self { source, blocks, head, states, reference: Matrix::default() };
-        probe.reference = probe.logits(stream.states(), &probe.head);
+        probe.reference = probe.logits(&stream.states()?, &probe.head);
         Ok(probe)
     }
 
@@ -170,10 +170,10 @@ impl<'a> Probe<'a> {
         disturbed.replace(entry.role, stored, None);
         let logits = match entry.role.layer {
             Some(layer) => {
-                stream.set_states(&self.states[layer]);
+                stream.set_states(&self.states[layer])?;
                 stream.advance(layer, &BlockWeights::load(config, layer, &disturbed)?, None)?;
                 self.finish(stream, layer + 1)?;
-                self.logits(stream.states(), &self.head)
+                self.logits(&stream.states()?, &self.head)
             }
             None => {
                 let head = Head::load(config, &disturbed)?;
@@ -181,9 +181,9 @@ impl<'a> Probe<'a> {
                     *stream = Stream::new(config, &disturbed, windows, stream.options())?;
                     self.finish(stream, 0)?;
                 } else {
-                    stream.set_states(&self.states[config.layers()]);
+                    stream.set_states(&self.states[config.layers()])?;
                 }
-                self.logits(stream.states(), &head)
+                self.logits(&stream.states()?, &head)
             }
         };
         let divergence = self.divergence(&logits)?;
@@ -210,8 +210,4 @@ impl<'a> Probe<'a> {
         let all = crate::evaluate::in_parallel(logits.rows(), row)?;
         Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
     }
-}
-
-fn copy(matrix: &Matrix) -> Matrix {
-    Matrix::from_vec(matrix.rows(), matrix.cols(), matrix.data().to_vec())
 }

@@ -88,7 +88,7 @@ impl<'a> TrueLoss<'a> {
             stream.advance(layer, &BlockWeights::load(config, layer, source)?, None)?;
         }
         let head = Head::load(config, source)?;
-        let reference = logits(stream.states(), &head, config.vocab);
+        let reference = logits(&stream.states()?, &head, config.vocab);
         let base = Base { choice: Vec::new(), blocks: Vec::new(), head, states: Vec::new() };
         let mut measured = Self { source, levels, ladders, windows, reference, base, streams: HashMap::new() };
         measured.rebase(choice)?;
@@ -113,7 +113,7 @@ impl<'a> TrueLoss<'a> {
         }
         let model = self.model(choice, |_| true)?;
         let mut stream = Stream::new(config, &model, &self.windows, options())?;
-        let mut states = vec![copy(stream.states())];
+        let mut states = vec![stream.states()?];
         for layer in 0..config.layers() {
             stop::check()?;
             if first {
@@ -122,7 +122,7 @@ impl<'a> TrueLoss<'a> {
                 self.base.blocks[layer] = BlockWeights::load(config, layer, &model)?;
             }
             stream.advance(layer, &self.base.blocks[layer], None)?;
-            states.push(copy(stream.states()));
+            states.push(stream.states()?);
         }
         self.base.head = Head::load(config, &model)?;
         (self.base.states, self.base.choice) = (states, choice.to_vec());
@@ -162,13 +162,13 @@ impl<'a> TrueLoss<'a> {
         };
         let from = match embeds {
             true => {
-                let embedded = Stream::new(config, &model, &self.windows[windows.clone()], options())?;
-                stream.set_states(embedded.states());
+                let mut embedded = Stream::new(config, &model, &self.windows[windows.clone()], options())?;
+                stream.set_states(&embedded.states()?)?;
                 0
             }
             false => {
                 let from = layers.iter().copied().min().unwrap_or(config.layers());
-                stream.set_states(&self.rows(&self.base.states[from], &windows));
+                stream.set_states(&self.rows(&self.base.states[from], &windows))?;
                 from
             }
         };
@@ -179,8 +179,8 @@ impl<'a> TrueLoss<'a> {
             }
         }
         let logits = match heads {
-            true => logits(stream.states(), &Head::load(config, &model)?, config.vocab),
-            false => logits(stream.states(), &self.base.head, config.vocab),
+            true => logits(&stream.states()?, &Head::load(config, &model)?, config.vocab),
+            false => logits(&stream.states()?, &self.base.head, config.vocab),
         };
         self.streams.insert(key, stream);
         let first = windows.start * self.windows[0].len();
@@ -237,8 +237,4 @@ fn logits(states: &Matrix, head: &Head, vocab: usize) -> Matrix {
         all.data_mut()[rows.start * vocab..rows.end * vocab].copy_from_slice(some.data());
     }
     all
-}
-
-fn copy(matrix: &Matrix) -> Matrix {
-    Matrix::from_vec(matrix.rows(), matrix.cols(), matrix.data().to_vec())
 }

@@ -30,6 +30,22 @@ fn error_feedback_loses_less_in_every_format() {
 }
 
 #[test]
+fn scarce_memory_sends_hidden_states_to_disk_and_changes_no_byte() {
+    let directory = temporary();
+    let flags = ["--grid", "q3_k", "--method", "gptq", "--no-eval"];
+    compress("free.gguf", &flags, directory.path()).ok();
+    let refused = compress("tight.gguf", &[&flags[..], &["--memory", "1MB"]].concat(), directory.path());
+    let refused = refused.refused(&["MB at the least"]).err;
+    let least = refused.split("this job needs ").nth(1).unwrap().split(" at the least").next().unwrap();
+    let least: f64 = least.strip_suffix(" MB").unwrap().parse().unwrap();
+    // The least is what the job takes with its states on disk: it is enough, and states in memory would not fit.
+    let limit = format!("{}MB", least + 1.0);
+    compress("tight.gguf", &[&flags[..], &["--memory", &limit]].concat(), directory.path()).ok();
+    let read = |name: &str| std::fs::read(directory.path().join(name)).unwrap();
+    assert!(read("free.gguf") == read("tight.gguf"));
+}
+
+#[test]
 fn a_fold_comes_before_the_method() {
     let directory = temporary();
     let goal = ["--grid", "int3:128", "--quantize-embedding"];
