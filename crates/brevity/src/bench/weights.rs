@@ -2,7 +2,7 @@
 
 use super::llama_quantize::{Bench, Programs};
 use super::{beside, document, matrices};
-use crate::cli::{BenchWeightsArgs, Global};
+use crate::cli::{BenchWeightsArgs, CALIBRATION_WINDOWS, Global};
 use crate::compress::allocate::Allocator;
 use crate::compress::goal::{DEFAULT, Goal};
 use crate::compress::measuring::Measuring;
@@ -244,7 +244,8 @@ fn write(path: &Path, args: &BenchWeightsArgs, model: &str, table: &Table, front
     let picture = path.with_file_name(format!("weights-{name}.svg"));
     std::fs::write(&picture, super::picture(&name, frontier))
         .with_context(|| format!("writing {}", picture.display()))?;
-    let model_arg = if args.model.is_some() { format!(" {name}") } else { String::new() };
+    let file = Path::new(model).file_name().map_or_else(|| model.into(), |file| file.to_string_lossy());
+    let model_arg = if args.model.is_some() { format!(" {file}") } else { String::new() };
     let page = path.file_name().map_or_else(|| "benchmarks.md".into(), |page| page.to_string_lossy());
     let command = format!("brevity bench weights{model_arg} --chunks {}{} -o {page}", args.chunks, chosen(args));
     let body = format!(
@@ -261,5 +262,9 @@ fn chosen(args: &BenchWeightsArgs) -> String {
         if args.methods.is_empty() { String::new() } else { format!(" --methods {}", args.methods.join(",")) };
     let grids = if args.grids.is_empty() { String::new() } else { format!(" --grids {}", args.grids.join(",")) };
     let peer = if args.peer.is_some() { " --peer LLAMA" } else { "" };
-    format!(" --bits {}{grids}{methods}{peer}", bits.join(","))
+    let windows = match args.calibration_windows {
+        CALIBRATION_WINDOWS => String::new(),
+        windows => format!(" --calibration-windows {windows}"),
+    };
+    format!("{windows} --bits {}{grids}{methods}{peer}", bits.join(","))
 }
