@@ -1,0 +1,123 @@
+//! What becomes of tokens that are held: where the length is a multiple of a block, at the prompt's end, and when a cache goes back.
+
+use super::{Cache, Layer};
+use crate::BLOCK;
+use crate::fit::Fit;
+use crate::selection::{self, HeadView};
+use brevity_kernels::{Matrix, MatrixView, pool};
+
+impl Cache {
+    /// Centres the keys of heads that do not yet, over the tokens they hold.
+    pub(super) fn centre(&mut self) {
+        if !self.spec.store.centres() || self.len < BLOCK {
+            return;
+        }
+        let (fresh, rotated) = (self.spec.store.fresh(), self.spec.store.rotates().0);
+        let rope = self.rope.as_ref();
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+                for head in heads.iter_mut().filter(|head| head.fit.is_none()) {
+                    let slots = 0..head.slots.len();
+                    let positions: Vec<u32> = slots.map(|slot| head.slots.position(slot) as u32).collect();
+                    let fit = Fit::centred(&head.keys(rotated), &positions, rope);
+                    head.restore(rotated, fresh, |key| fit.key(key));
+                    head.fit = Some(fit);
+                }
+            });
+        }
+    }
+
+    /// Whether keys wait for the first block to be full.
+    pub(super) fn waits(&self) -> bool {
+        self.spec.store.centres() && self.len < BLOCK
+    }
+
+    /// Lets go of what lies beyond position `len` in a layer.
+    pub(super) fn cut(&mut self, layer: usize, len: usize) {
+        let store = self.spec.store.clone();
+        let Layer { heads, queries, .. } = &mut self.layers[layer];
+        for head in heads {
+            let (slots, open) = (head.slots.before(len), head.open(&*store));
+            head.slots.truncate(slots);
+            head.stored.truncate(slots, open);
+            head.attention.truncate(slots);
+            if len < BLOCK && store.centres() {
+                head.forget_centre(store.rotates().0, &*store);
+            }
+        }
+        queries.retain(|(position, _)| *position < len);
+    }
+
+    /// Drops what the selection does not keep.
+    pub(super) fn select(&mut self) {
+        let Some(selection) = self.spec.selection.clone() else { return };
+        if self.len <= selection.budget().of(self.len) {
+            return;
+        }
+        let (group, dim) = (self.shape.heads / self.shape.kv_heads, self.shape.head_dim);
+        let store = self.spec.store.clone();
+        let (read, merging) = (self.len, self.spec.merging());
+        for layer in 0..self.layers.len() {
+            let observed = match selection.observes().queries {
+                0 => vec![Vec::new(); self.shape.kv_heads],
+                _ => self.observe(layer),
+            };
+            let queries: Vec<Matrix> =
+                self.layers[layer].queries.iter().map(|(_, q)| self.turned(layer, MatrixView::from_row(q))).collect();
+            let heads = &mut self.layers[layer].heads;
+            pool::parallel_chunks(heads, 1, |index, head| {
+                let [head] = head else { return };
+                let positions: Vec<usize> = (0..head.slots.len()).map(|slot| head.slots.position(slot)).collect();
+                let width = group * dim;
+                let seen: Vec<f32> =
+                    queries.iter().flat_map(|q| &q.row(0)[index * width..][..width]).copied().collect();
+                head.attention.resize(if head.attention.is_empty() { 0 } else { positions.len() }, 0);
+                let view = HeadView {
+                    layer,
+                    head: index,
+                    group,
+                    stored: &head.stored,
+                    positions: &positions,
+                    attention: &head.attention,
+                    observed: &observed[index],
+                    queries: &seen,
+                };
+                if let Some(slots) = selection::kept(&*selection, &view, read) {
+                    let merged = merging.as_ref().map_or_else(Vec::new, |merging| merging.merge(&view, &slots));
+                    head.keep(&slots, head.open(&*store), merged);
+                }
+            });
+        }
+        self.dropped = self.len;
+    }
+
+    /// Lets importance decide which tokens keep more bits.
+    pub(super) fn tier(&mut self) {
+        let Some(tiers) = self.spec.store.tiers() else { return };
+        let read = self.len;
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+                heads.iter_mut().for_each(|head| head.tier(&tiers, read))
+            });
+        }
+        self.dropped = self.len;
+    }
+
+    /// Codes blocks anew that have come of age.
+    pub(super) fn age(&mut self) {
+        let store = &self.spec.store;
+        if !store.ages() {
+            return;
+        }
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+                for head in heads {
+                    let full = head.stored.len() / BLOCK;
+                    for block in 0..full {
+                        head.stored.recode(block, store.aged(full - 1 - block));
+                    }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One head of a sequence: its tokens as they are stored, their positions, and what was learnt of their channels.
+
+use crate::Store;
+use crate::fit::Fit;
+use crate::merging::Merged;
+use crate::slots::Slots;
+use crate::store::{Coding, Tiers};
+use brevity_kernels::attention::packed::PackedHead;
+use brevity_kernels::{Matrix, hadamard};
+
+pub(super) struct Head {
+    pub stored: PackedHead,
+    pub slots: Slots,
+    /// How keys are moved and scaled before they are coded, known once the first block is full, or at the prompt's end, where the store does that.
+    pub fit: Option<Fit>,
+    /// How values' channels are scaled before they are coded, where the store does that.
+    pub values: Option<Fit>,
+    /// Codings of tokens that come after the prompt, where importance has decided about those before.
+    pub after: Option<(Coding, Coding)>,
+    /// Attention that each slot has got.
+    pub attention: Vec<u64>,
+}
+
+impl Head {
+    /// No tokens yet, for keys of `dim` values.
+    pub fn new(dim: usize) -> Head {
+        Head {
+            stored: PackedHead::new(dim),
+            slots: Slots::All(0),
+            fit: None,
+            values: None,
+            after: None,
+            attention: Vec::new(),
+        }
+    }
+
+    pub fn keep(&mut self, slots: &[usize], open: (Coding, Coding), merged: Vec<Merged>) {
+        // What was merged comes in behind, and from there takes the places of what it replaces.
+        let mut order = slots.to_vec();
+        for token in merged {
+            order[token.at] = self.stored.len();
+            self.stored.push(&token.key, &token.value, open);
+        }
+        self.stored = self.stored.kept(&order, open);
+        self.slots.keep(slots);
+        if !self.attention.is_empty() {
+            self.attention = slots.iter().map(|&slot| self.attention[slot]).collect();
+        }
+    }
+
+    /// Codings of tokens as they come.
+    pub fn open(&self, store: &dyn Store) -> (Coding, Coding) {
+        if let Some(after) = self.after {
+            return after;
+        }
+        let (keys, values) = store.fresh();
+        if store.centres() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
+    }
+
+    /// Keys as the model made them, less what they were fitted by.
+    pub fn keys(&self, rotated: bool) -> Matrix {
+        let (len, dim) = (self.stored.len(), self.stored.dim());
+        let mut keys = Matrix::zeros(len, dim);
+        for slot in 0..len {
+            let key = keys.row_mut(slot);
+            self.stored.key(slot, key);
+            if rotated {
+                hadamard::hadamard_blocks(key, hadamard::block(dim));
+            }
+        }
+        keys
+    }
+
+    /// Stores every token anew with its key changed.
+    pub fn restore(&mut self, rotated: bool, codings: (Coding, Coding), change: impl Fn(&mut [f32])) {
+        let (mut keys, dim) = (self.keys(rotated), self.stored.dim());
+        let mut stored = PackedHead::new(dim);
+        let mut value = vec![0.0; dim];
+        for slot in 0..keys.rows() {
+            self.stored.value(slot, &mut value);
+            let key = keys.row_mut(slot);
+            change(key);
+            if rotated {
+                hadamard::hadamard_blocks(key, hadamard::block(dim));
+            }
+            stored.push(key, &value, codings);
+        }
+        self.stored = stored;
+    }
+
+    /// Gives keys their mean back, where the block that it was learnt from is no longer full.
+    pub fn forget_centre(&mut self, rotated: bool, store: &dyn Store) {
+        if let Some(fit) = self.fit.take() {
+            let open = self.open(store);
+            self.restore(rotated, open, |key| fit.undo(key));
+        }
+    }
+
+    /// Stores tokens anew, those that matter less first and in fewer bits.
+    pub fn tier(&mut self, tiers: &Tiers, read: usize) {
+        let (len, dim) = (self.stored.len(), self.stored.dim());
+        let positions: Vec<usize> = (0..len).map(|slot| self.slots.position(slot)).collect();
+        self.attention.resize(len, 0);
+        let (order, fallen) = tiers.order(&self.attention, &positions, read);
+        let (mut keys, mut values) = (Matrix::zeros(len, dim), Matrix::zeros(len, dim));
+        for (row, &slot) in order.iter().enumerate() {
+            self.stored.key(slot, keys.row_mut(row));
+            self.stored.value(slot, values.row_mut(row));
+        }
+        if tiers.separable {
+            for (rows, fit) in [(&mut keys, &mut self.fit), (&mut values, &mut self.values)] {
+                let found = fit.insert(Fit::divided(&root_of_largest(rows)));
+                (0..len).for_each(|row| found.key(rows.row_mut(row)));
+            }
+        }
+        let coding = |bits: u8| (Coding::Token(bits), Coding::Token(bits));
+        let mut stored = PackedHead::new(dim);
+        for row in 0..len {
+            stored.push(keys.row(row), values.row(row), coding(if row < fallen { tiers.low } else { tiers.high }));
+        }
+        self.stored = stored;
+        self.slots.keep(&order);
+        self.attention = order.iter().map(|&slot| self.attention[slot]).collect();
+        self.after = Some(coding(tiers.high));
+    }
+
+    pub fn bytes(&self) -> usize {
+        let fit = self.fit.iter().chain(&self.values).map(Fit::bytes).sum::<usize>();
+        self.stored.bytes() + self.slots.bytes() + 8 * self.attention.capacity() + fit
+    }
+}
+
+/// `√(max |x|)` of each channel; 1 where all are zero.
+fn root_of_largest(rows: &Matrix) -> Vec<f32> {
+    let mut most = vec![0.0f32; rows.cols()];
+    for row in 0..rows.rows() {
+        most.iter_mut().zip(rows.row(row)).for_each(|(most, x)| *most = most.max(x.abs()));
+    }
+    most.into_iter().map(|most| if most > 0.0 { most.sqrt() } else { 1.0 }).collect()
+}

@@ -1,0 +1,295 @@
+//! A selection and a store, as one cache of a sequence.
+
+mod attention;
+mod changes;
+mod head;
+
+use crate::fit::Positions;
+use crate::selection::Observes;
+use crate::store::Coding;
+use crate::{BLOCK, Error, Spec};
+use brevity_kernels::attention::TappedWeights;
+use brevity_kernels::{Isa, MatrixMut, MatrixView, hadamard, pool};
+use brevity_model::cache::{AttentionObserver, CacheShape, KvCache, Queries};
+use brevity_model::error::Result;
+use head::Head;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+/// Keys and values of one sequence, selected and stored as a [`Spec`] says.
+pub struct Cache {
+    spec: Spec,
+    shape: CacheShape,
+    capacity: usize,
+    len: usize,
+    layers: Vec<Layer>,
+    /// Whether the prompt's end has been said: from then on tokens are dropped.
+    selecting: bool,
+    /// Positions below may be gone.
+    dropped: usize,
+    /// How rope turned the keys, where that is known.
+    rope: Option<Positions>,
+}
+
+#[derive(Default)]
+struct Layer {
+    heads: Vec<Head>,
+    /// The last queries with their positions, where a selection observes them; as the model made them.
+    queries: VecDeque<(usize, Vec<f32>)>,
+}
+
+/// Rows whose attention weights are held at once for an observer.
+const OBSERVED_ROWS: usize = 16;
+
+impl Cache {
+    /// An empty cache for up to `capacity` positions.
+    pub fn new(spec: Spec, shape: CacheShape, capacity: usize) -> Self {
+        let layer =
+            || Layer { heads: (0..shape.kv_heads).map(|_| Head::new(shape.head_dim)).collect(), ..Layer::default() };
+        let layers = (0..shape.layers).map(|_| layer()).collect();
+        Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0, rope: None }
+    }
+
+    /// Says how rope turned the keys that come.
+    pub(crate) fn with_rope(self, rope: Option<Positions>) -> Self {
+        Self { rope, ..self }
+    }
+
+    /// What it is composed of.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The positions that a head still holds.
+    pub fn positions(&self, layer: usize, head: usize) -> Vec<usize> {
+        let head = &self.layers[layer].heads[head];
+        (0..head.slots.len()).map(|slot| head.slots.position(slot)).collect()
+    }
+
+    /// The key and the value of a slot, as attention sees them.
+    pub fn read(&self, layer: usize, head: usize, slot: usize) -> (Vec<f32>, Vec<f32>) {
+        let stored = &self.layers[layer].heads[head].stored;
+        let (mut k, mut v) = (vec![0.0; self.shape.head_dim], vec![0.0; self.shape.head_dim]);
+        stored.key(slot, &mut k);
+        stored.value(slot, &mut v);
+        let (keys, values) = self.spec.store.rotates();
+        let block = hadamard::block(self.shape.head_dim);
+        if keys {
+            hadamard::hadamard_blocks(&mut k, block);
+        }
+        if let Some(fit) = &self.layers[layer].heads[head].fit {
+            fit.undo(&mut k);
+        }
+        if values {
+            hadamard::hadamard_blocks(&mut v, block);
+        }
+        if let Some(values) = &self.layers[layer].heads[head].values {
+            values.undo(&mut v);
+        }
+        (k, v)
+    }
+
+    /// Codings of keys and values of a head's blocks.
+    pub fn codings(&self, layer: usize, head: usize) -> Vec<(Coding, Coding)> {
+        let stored = &self.layers[layer].heads[head].stored;
+        (0..stored.blocks()).map(|block| stored.codings(block)).collect()
+    }
+
+    fn observes(&self) -> Observes {
+        let observes = self.spec.selection.as_ref().map_or_else(Observes::default, |selection| selection.observes());
+        Observes { attention: observes.attention || self.spec.store.tiers().is_some(), ..observes }
+    }
+
+    fn check_layer(&self, layer: usize) -> Result<(), Error> {
+        let layers = self.layers.len();
+        match layer < layers {
+            true => Ok(()),
+            false => {
+                Err(Error::Argument { what: "layer of the cache", found: layer, expected: format!("below {layers}") })
+            }
+        }
+    }
+
+    /// Refuses numbers that no coding holds, before anything has changed.
+    fn check_finite(layer: usize, start: usize, k: MatrixView<'_>, v: MatrixView<'_>) -> Result<(), Error> {
+        for (side, rows) in [("key", k), ("value", v)] {
+            for row in 0..rows.rows() {
+                // One infinity or NaN makes the sum of x·0 a NaN.
+                if rows.row(row).iter().fold(0.0, |sum, x| sum + x * 0.0) != 0.0 {
+                    let value = rows.row(row).iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
+                    return Err(Error::NotFinite { layer, position: start + row, side, value });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KvCache for Cache {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn append(&mut self, layer: usize, start: usize, k: MatrixView<'_>, v: MatrixView<'_>) -> Result<()> {
+        self.check_layer(layer)?;
+        let wanted = start + k.rows();
+        if wanted > self.capacity {
+            let limit = self.capacity;
+            return Err(brevity_model::Error::ContextOverflow { capacity: limit, wanted, limit });
+        }
+        if start > self.len {
+            let expected = format!("at most {}", self.len);
+            return Err(Error::Argument { what: "first position to append", found: start, expected }.into());
+        }
+        if start < self.dropped {
+            return Err(Error::Dropped { dropped: self.dropped, wanted: start }.into());
+        }
+        Self::check_finite(layer, start, k, v)?;
+        self.cut(layer, start);
+        let (keys, values) = self.spec.store.rotates();
+        let (dim, store) = (self.shape.head_dim, self.spec.store.clone());
+        let block = hadamard::block(dim);
+        let isa = Isa::current();
+        pool::parallel_chunks(&mut self.layers[layer].heads, 1, |index, heads| {
+            let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
+            for head in heads {
+                let open = head.open(&*store);
+                for row in 0..k.rows() {
+                    key.copy_from_slice(&k.row(row)[index * dim..][..dim]);
+                    value.copy_from_slice(&v.row(row)[index * dim..][..dim]);
+                    if let Some(fit) = &head.fit {
+                        fit.key(&mut key);
+                    }
+                    if let Some(fit) = &head.values {
+                        fit.key(&mut value);
+                    }
+                    isa.with(|| {
+                        if keys {
+                            hadamard::hadamard_blocks(&mut key, block);
+                        }
+                        if values {
+                            hadamard::hadamard_blocks(&mut value, block);
+                        }
+                    });
+                    head.stored.push(&key, &value, open);
+                }
+                head.slots.push(start..start + k.rows());
+            }
+        });
+        Ok(())
+    }
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        queries: Queries<'_>,
+        out: &mut MatrixMut<'_>,
+        observer: Option<&mut AttentionObserver<'_>>,
+    ) -> Result<()> {
+        self.check_layer(layer)?;
+        let Queries { rows, start, window } = queries;
+        let (keys, values) = self.spec.store.rotates();
+        let block = hadamard::block(self.shape.head_dim);
+        let isa = Isa::current();
+        self.remember(layer, start, rows);
+        let fitted = self.layers[layer].heads.iter().any(|head| head.fit.is_some());
+        let turned = (keys || fitted).then(|| self.turned(layer, rows));
+        let q = turned.as_ref().map_or(rows, |turned| turned.view());
+        match observer {
+            None => self.attend_rows(layer, (q, start, window), out, None),
+            Some(observer) => {
+                for first in (0..q.rows()).step_by(OBSERVED_ROWS) {
+                    let part = first..(first + OBSERVED_ROWS).min(q.rows());
+                    let all = Mutex::new(Vec::new());
+                    let tap = |tapped: TappedWeights<'_>| {
+                        let row = (tapped.token, tapped.head, tapped.first, tapped.weights.to_vec());
+                        all.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                    };
+                    let rows = (q.rows_range(part.clone()), start + first, window);
+                    self.attend_rows(layer, rows, &mut out.rows_range(part), Some(&tap));
+                    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    all.sort_by_key(|&(token, head, ..)| (token, head));
+                    self.show(layer, start + first, all, observer);
+                }
+            }
+        }
+        if values {
+            out.parallel_rows(16, |_, row| isa.with(|| hadamard::hadamard_blocks(row, block)));
+        }
+        let (heads, dim) = (&self.layers[layer].heads, self.shape.head_dim);
+        let group = self.shape.heads / self.shape.kv_heads;
+        if heads.iter().any(|head| head.values.is_some()) {
+            out.parallel_rows(16, |_, row| {
+                for (head, out) in row.chunks_exact_mut(dim).enumerate() {
+                    heads[head / group].values.iter().for_each(|fit| fit.undo(out));
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, rows: usize) {
+        self.len += rows;
+        if self.len.is_multiple_of(BLOCK) && rows > 0 {
+            if self.selecting {
+                self.select();
+            }
+            self.centre();
+            self.age();
+        }
+    }
+
+    fn end_prompt(&mut self) -> Result<()> {
+        if self.selecting {
+            return Ok(());
+        }
+        if self.spec.selection.is_some() {
+            self.selecting = true;
+            self.select();
+            self.age();
+        }
+        if self.spec.store.tiers().is_some() {
+            self.selecting = true;
+            self.tier();
+        }
+        Ok(())
+    }
+
+    fn pass_limit(&self) -> usize {
+        match self.waits() || self.spec.store.ages() || self.selecting {
+            true => BLOCK - self.len % BLOCK,
+            false => usize::MAX,
+        }
+    }
+
+    fn watches_queries(&self) -> bool {
+        self.observes().anything()
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<()> {
+        if len > self.len {
+            let expected = format!("at most {}", self.len);
+            return Err(Error::Argument { what: "length to cut the cache to", found: len, expected }.into());
+        }
+        if len > 0 && len < self.dropped {
+            return Err(Error::Dropped { dropped: self.dropped, wanted: len }.into());
+        }
+        if len == 0 {
+            *self = Cache::new(self.spec.clone(), self.shape, self.capacity).with_rope(self.rope.take());
+            return Ok(());
+        }
+        self.len = len;
+        (0..self.layers.len()).for_each(|layer| self.cut(layer, len));
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        let queries = |layer: &Layer| layer.queries.iter().map(|(_, q)| 4 * q.capacity()).sum::<usize>();
+        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>();
+        self.layers.iter().map(|layer| (heads(layer) + queries(layer)) as u64).sum()
+    }
+}
