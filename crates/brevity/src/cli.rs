@@ -577,7 +577,7 @@ pub struct DiffArgs {
     /// Where to write what changed (default: NEW.brv)
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The level for what is not a change: 1 to 7
+    /// The level for what is not a change: 1 to 9
     #[arg(short, long, value_name = "N", default_value_t = brevity_bytes::level::DEFAULT)]
     pub level: u8,
     /// Memory to stay below

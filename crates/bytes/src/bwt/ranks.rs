@@ -7,7 +7,7 @@
 use brevity_coding::counter::Bit;
 use brevity_coding::logistic::Logistic;
 use brevity_coding::mixer::{Mixer, ONE};
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 
 /// Counters of one kind of question: a table for each context.
@@ -59,25 +59,6 @@ struct Model {
     run: usize,
     asked: usize,
     logistic: &'static Logistic,
-}
-
-trait Coder {
-    fn code(&mut self, bit: u32, p: u32) -> u32;
-}
-
-impl Coder for Encoder {
-    #[inline(always)]
-    fn code(&mut self, bit: u32, p: u32) -> u32 {
-        self.encode_bit(bit != 0, p);
-        bit
-    }
-}
-
-impl Coder for Decoder<'_> {
-    #[inline(always)]
-    fn code(&mut self, _: u32, p: u32) -> u32 {
-        u32::from(self.decode_bit(p))
-    }
 }
 
 impl Model {

@@ -14,7 +14,7 @@ use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::mixer::{Mixer, ONE};
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 
 /// What a stream is coded with.
@@ -57,31 +57,6 @@ pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
 }
 
 /// Where bits go to or come from.
-enum Coder<'a> {
-    Encode(Encoder),
-    Decode(Decoder<'a>),
-}
-
-impl Coder<'_> {
-    #[inline(always)]
-    fn code(&mut self, bit: u32, p: u32) -> u32 {
-        match self {
-            Self::Encode(encoder) => {
-                encoder.encode_bit(bit != 0, p);
-                bit
-            }
-            Self::Decode(decoder) => u32::from(decoder.decode_bit(p)),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Encode(encoder) => encoder.finish(),
-            Self::Decode(_) => Vec::new(),
-        }
-    }
-}
-
 /// Inputs of the mixers that are not of contexts: two of each match, a constant, the rest 0.
 const MORE: usize = 16;
 
@@ -280,7 +255,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
 
     /// Codes one bit.
     #[inline(always)]
-    fn bit<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, coder: &mut Coder<'_>, byte: u32) {
+    fn bit<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, coder: &mut Direction<'_>, byte: u32) {
         let node = if self.bits < 4 { self.partial as usize & 15 } else { node_of(self.partial, self.bits) & 15 };
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
@@ -390,7 +365,7 @@ fn node_of(partial: u32, bits: u32) -> usize {
 /// What a loop runs over: bytes that are there, or that become.
 struct Run<'a, 'c, const B: usize, const X: usize> {
     bytes: &'a mut [u8],
-    coders: &'a mut [Coder<'c>; 2],
+    coders: &'a mut [Direction<'c>; 2],
     settings: Settings,
 }
 
@@ -518,9 +493,9 @@ fn end_byte<S: Simd, const B: usize, const X: usize>(
 
 /// Encodes bytes as one stream for each lane.
 pub fn encode<const B: usize, const X: usize>(bytes: &mut [u8], settings: Settings, backend: Backend) -> [Vec<u8>; 2] {
-    let mut coders = [Coder::Encode(Encoder::new()), Coder::Encode(Encoder::new())];
+    let mut coders = [Direction::Encode(Encoder::new()), Direction::Encode(Encoder::new())];
     dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
-    coders.map(Coder::finish)
+    coders.map(Direction::finish)
 }
 
 /// Decodes what [`encode`] wrote with the same settings into `bytes`.
@@ -530,6 +505,6 @@ pub fn decode<const B: usize, const X: usize>(
     settings: Settings,
     backend: Backend,
 ) {
-    let mut coders = streams.map(|stream| Coder::Decode(Decoder::new(stream)));
+    let mut coders = streams.map(|stream| Direction::Decode(Decoder::new(stream)));
     dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
 }

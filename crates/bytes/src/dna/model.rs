@@ -11,7 +11,7 @@ use brevity_coding::bank::{Bank, Held, LANES, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::history::Histories;
 use brevity_coding::mixer::{Mixer, ONE};
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch, prefetch};
 
 /// Orders with a counter a node.
@@ -156,24 +156,6 @@ pub fn memory(bases: usize) -> u64 {
     bases as u64 + counted + told + (8 << (most - 2).clamp(8, 24))
 }
 
-enum Coder<'a> {
-    Encode(Encoder),
-    Decode(Decoder<'a>),
-}
-
-impl Coder<'_> {
-    #[inline(always)]
-    fn code(&mut self, bit: u32, p: u32) -> u32 {
-        match self {
-            Self::Encode(encoder) => {
-                encoder.encode_bit(bit != 0, p);
-                bit
-            }
-            Self::Decode(decoder) => u32::from(decoder.decode_bit(p)),
-        }
-    }
-}
-
 /// What one base is predicted from.
 struct Step {
     slots: [(usize, u8); TOLD.len()],
@@ -185,7 +167,7 @@ struct Step {
 
 struct Run<'a, 'c> {
     bases: &'a mut [u8],
-    coder: &'a mut Coder<'c>,
+    coder: &'a mut Direction<'c>,
 }
 
 impl Task for Run<'_, '_> {
@@ -271,7 +253,14 @@ impl Model {
 
     /// Codes one bit of a base.
     #[inline(always)]
-    fn bit<S: Simd>(&mut self, step: &mut Step, node: usize, bit: u32, coder: &mut Coder<'_>, tables: Tables) -> u32 {
+    fn bit<S: Simd>(
+        &mut self,
+        step: &mut Step,
+        node: usize,
+        bit: u32,
+        coder: &mut Direction<'_>,
+        tables: Tables,
+    ) -> u32 {
         let mut held: Held = Default::default();
         if let Some(inputs) = step.x.first_chunk_mut::<{ 2 * LANES }>() {
             S::predict(&self.bank, &step.histories[node], &mut held, inputs, tables);
@@ -403,15 +392,12 @@ fn next(histories: &Histories, state: u8, bit: u32) -> u8 {
 
 /// Encodes bases, 0 to 3.
 pub fn encode(bases: &mut [u8], backend: Backend) -> Vec<u8> {
-    let mut coder = Coder::Encode(Encoder::new());
+    let mut coder = Direction::Encode(Encoder::new());
     dispatch(backend, Run { bases, coder: &mut coder });
-    match coder {
-        Coder::Encode(encoder) => encoder.finish(),
-        Coder::Decode(_) => Vec::new(),
-    }
+    coder.finish()
 }
 
 /// Decodes what [`encode`] wrote.
 pub fn decode(stream: &[u8], bases: &mut [u8], backend: Backend) {
-    dispatch(backend, Run { bases, coder: &mut Coder::Decode(Decoder::new(stream)) });
+    dispatch(backend, Run { bases, coder: &mut Direction::Decode(Decoder::new(stream)) });
 }

@@ -15,7 +15,7 @@ use super::width::Widths;
 use crate::varint;
 use brevity_coding::bits::{BitReader, BitWriter};
 use brevity_coding::counter::{Counter, Rates};
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Encoder};
 
 /// Numbers of which one flag says whether any changed.
 const GROUP: usize = 64;
@@ -83,12 +83,11 @@ impl Format {
     }
 }
 
-trait Coder {
-    fn code(&mut self, bit: u32, p: u32) -> u32;
+/// Coded bits, and beside them those that nothing predicts.
+trait Plain: Coder {
     fn raw(&mut self, value: u32, count: u32) -> u32;
 }
 
-/// The coded bits, and those that are not.
 struct Writer {
     coder: Encoder,
     raw: BitWriter,
@@ -97,10 +96,11 @@ struct Writer {
 impl Coder for Writer {
     #[inline(always)]
     fn code(&mut self, bit: u32, p: u32) -> u32 {
-        self.coder.encode_bit(bit != 0, p);
-        bit
+        self.coder.code(bit, p)
     }
+}
 
+impl Plain for Writer {
     #[inline(always)]
     fn raw(&mut self, value: u32, count: u32) -> u32 {
         self.raw.put(value, count);
@@ -115,10 +115,12 @@ struct Reader<'a> {
 
 impl Coder for Reader<'_> {
     #[inline(always)]
-    fn code(&mut self, _: u32, p: u32) -> u32 {
-        u32::from(self.coder.decode_bit(p))
+    fn code(&mut self, bit: u32, p: u32) -> u32 {
+        self.coder.code(bit, p)
     }
+}
 
+impl Plain for Reader<'_> {
     #[inline(always)]
     fn raw(&mut self, _: u32, count: u32) -> u32 {
         self.raw.take(count)
@@ -167,7 +169,7 @@ impl Model {
 
     /// Codes one difference behind the old bits.
     #[inline(always)]
-    fn difference<K: Coder>(&mut self, coder: &mut K, d: i64, expected: i32, negative: usize) -> i64 {
+    fn difference<K: Plain>(&mut self, coder: &mut K, d: i64, expected: i32, negative: usize) -> i64 {
         let place = ((expected - LOWEST) >> STEP).clamp(0, EXPECTED as i32 - 1) as usize;
         let counter = &mut self.changed[place << 2 | self.before & 3];
         let changed = bit(coder, counter, u32::from(d != 0), self.rates);
@@ -183,7 +185,7 @@ impl Model {
     }
 
     #[inline(always)]
-    fn magnitude<K: Coder>(&mut self, coder: &mut K, magnitude: u64, place: usize) -> u64 {
+    fn magnitude<K: Plain>(&mut self, coder: &mut K, magnitude: u64, place: usize) -> u64 {
         // At least 1 and below 2³³: one bit less than its length is 0 to 32.
         let length = 63 - (magnitude | 1).leading_zeros();
         let mut node = 1;
@@ -204,7 +206,7 @@ impl Model {
     }
 
     /// Runs over all numbers; a decoder fills `new` in.
-    fn run<K: Coder>(&mut self, coder: &mut K, format: Format, old: &[u8], new: &mut [u8]) {
+    fn run<K: Plain>(&mut self, coder: &mut K, format: Format, old: &[u8], new: &mut [u8]) {
         let unit = (format.bits / 8) as usize;
         let (columns, size) = (self.widths.columns(), GROUP * unit);
         let (mut column, mut row, mut groups) = (0, 0, 0usize);

@@ -15,7 +15,7 @@ use super::{CHUNK, Segment, planes};
 use crate::varint;
 use brevity_coding::bits::{BitReader, BitWriter};
 use brevity_coding::counter::{Counter, Rates};
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Encoder};
 use brevity_coding::rans::Table;
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 
@@ -87,25 +87,6 @@ struct Model {
     mantissa: Vec<Counter>,
     expected: Widths,
     rates: Rates,
-}
-
-trait Coder {
-    fn code(&mut self, bit: u32, p: u32) -> u32;
-}
-
-impl Coder for Encoder {
-    #[inline(always)]
-    fn code(&mut self, bit: u32, p: u32) -> u32 {
-        self.encode_bit(bit != 0, p);
-        bit
-    }
-}
-
-impl Coder for Decoder<'_> {
-    #[inline(always)]
-    fn code(&mut self, _: u32, p: u32) -> u32 {
-        u32::from(self.decode_bit(p))
-    }
 }
 
 impl Model {

@@ -23,9 +23,11 @@
 //! # Stability
 //! The bytes that a sequence of calls gives are part of archive formats and do not change; a stored stream is tested.
 
+mod coder;
 mod decoder;
 mod encoder;
 
+pub use coder::{Coder, Direction};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 
