@@ -53,7 +53,7 @@ pub enum Error {
         reason: String,
     },
     /// More memory than is allowed.
-    #[error("{what} needs {needed} bytes of memory, {limit} are allowed (--memory)")]
+    #[error("{what} needs {needed} bytes of memory, and --memory allows {limit}")]
     Memory {
         /// What needs it.
         what: String,

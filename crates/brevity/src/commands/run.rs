@@ -64,7 +64,7 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     }
     show.remark(&format!(
         "{} tokens read at {:.1}/s, {} written at {:.1}/s; the cache ({spec}) holds {}; ended: {}",
-        tokens.len(),
+        tokens.len() - loaded.as_ref().map_or(0, |loaded| loaded.tokens.len()),
         result.prefill_speed(),
         result.tokens.len(),
         result.decode_speed(),

@@ -251,7 +251,7 @@ impl<'o, 'p> Packer<'o, 'p> {
         }
         let one = options.level.memory(block);
         if one > options.memory {
-            let what = format!("level {}", options.level.number);
+            let what = format!("level {} (a lower one needs less)", options.level.number);
             return Err(Error::Memory { what, needed: one, limit: options.memory });
         }
         let batch = ((options.memory / one) as usize).clamp(1, pool::threads());
