@@ -3,7 +3,8 @@
 use super::super::BLOCK;
 use super::super::attend::{TappedWeights, divide, weigh};
 use super::head::PackedHead;
-use super::part::{Coding, Part};
+use super::part::Coding;
+use super::repair::{repair_scores, repair_values};
 use super::rows::{FEW, Product};
 use crate::buffer::Aligned;
 use crate::convert::f16_to_f32;
@@ -136,7 +137,7 @@ impl Job<'_> {
             let out = scratch.scores.as_mut_ptr().wrapping_add(index * BLOCK);
             let q = &scratch.q[..rows * steps];
             // SAFETY: `rows` rows of `length` scores.
-            unsafe { self.scores(&cache.blocks[block].k, q, out, length, &mut scratch.x, &mut scratch.wide) };
+            unsafe { self.scores(cache, block, q, out, length, &mut scratch.x, &mut scratch.wide) };
         }
         for row in 0..rows {
             let range = &ranges[row / self.group];
@@ -144,13 +145,12 @@ impl Job<'_> {
             scratch.sums[row] = self.soften(scores, range, origin);
         }
         for (index, block) in blocks.enumerate() {
-            let part = &cache.blocks[block].v;
-            let all = 0..part.panel_count();
+            let all = 0..width / LANES;
             let weights = Rows { at: scratch.scores.as_ptr().wrapping_add(index * BLOCK), row: length, step: 1 };
             let taken = &mut scratch.taken[..rows * LANES];
             let (out, x, wide) = (scratch.out.as_mut_ptr(), &mut scratch.x, &mut scratch.wide);
             // SAFETY: `rows` rows of weights and of sums.
-            unsafe { self.values(part, all, weights, rows, (out, width), taken, x, wide) };
+            unsafe { self.values(cache, block, all, weights, rows, (out, width), taken, x, wide) };
         }
         for row in 0..rows {
             let (token, head) = (tokens.start + row / self.group, head * self.group + row % self.group);
@@ -192,9 +192,9 @@ impl Job<'_> {
             let rows = &q[head * group * steps..][..group * steps];
             for index in first..(first + chunk).min(blocks[head].len()) {
                 let out = at.get().wrapping_add(head * group * length + index * BLOCK);
-                let part = &heads[head].blocks[blocks[head].start + index].k;
+                let block = blocks[head].start + index;
                 // SAFETY: the scores of this block belong to this task.
-                unsafe { self.scores(part, rows, out, length, &mut own.x, &mut own.wide) };
+                unsafe { self.scores(heads[head], block, rows, out, length, &mut own.x, &mut own.wide) };
             }
             SCRATCH.set(own);
         });
@@ -225,9 +225,9 @@ impl Job<'_> {
                 let at = scores[head * group * length + index * BLOCK..].as_ptr();
                 let weights = Rows { at, row: length, step: 1 };
                 let (out, taken) = ((own.out.as_mut_ptr(), width), &mut own.taken[..group * LANES]);
-                let part = &heads[head].blocks[block].v;
+                let (held, all) = (heads[head], panels.clone());
                 // SAFETY: `group` rows of weights, and of sums of these panels.
-                unsafe { self.values(part, panels.clone(), weights, group, out, taken, &mut own.x, &mut own.wide) };
+                unsafe { self.values(held, block, all, weights, group, out, taken, &mut own.x, &mut own.wide) };
             }
             for row in 0..group {
                 let channels = first * LANES..(panels.end * LANES).min(self.dim);
@@ -256,22 +256,25 @@ impl Job<'_> {
     ///
     /// # Safety
     /// `out` must be valid for as many rows of 64 scores, `stride` apart, as `q` holds.
+    #[allow(clippy::too_many_arguments)]
     unsafe fn scores(
         &self,
-        part: &Part,
+        head: &PackedHead,
+        block: usize,
         q: &[f32],
         out: *mut f32,
         stride: usize,
         x: &mut Aligned<f32>,
         wide: &mut Aligned<f32>,
     ) {
-        let steps = part.steps();
-        let rows = q.len() / steps;
-        let mut from = Rows { at: q.as_ptr(), row: steps, step: 1 };
+        let (part, gains) = (&*head.blocks[block].k, head.blocks[block].gains.as_deref());
+        let (steps, width) = (part.steps(), self.dim.next_multiple_of(8));
+        let rows = q.len() / width;
+        let mut from = Rows { at: q.as_ptr(), row: width, step: 1 };
         if let Coding::Channel(_) = part.coding() {
             x.reserve(q.len());
             let scales: &[u16] = part.scales();
-            for (q, x) in q.chunks_exact(steps).zip(x.chunks_exact_mut(steps)) {
+            for (q, x) in q.chunks_exact(width).zip(x.chunks_exact_mut(width)) {
                 q.iter().zip(scales).zip(x).for_each(|((q, &scale), x)| *x = q * f16_to_f32(scale));
             }
             from.at = x.as_ptr();
@@ -279,7 +282,8 @@ impl Job<'_> {
         let product = Product { part, panels: 0..part.panel_count(), x: from, rows, out, stride, carry: false };
         // SAFETY: as the caller promises.
         unsafe { product.run(self.isa, wide) };
-        for (row, q) in q.chunks_exact(steps).enumerate() {
+        for (row, q) in q.chunks_exact(width).enumerate() {
+            let q = &q[..steps];
             // SAFETY: as the caller promises.
             let scores = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(row * stride), BLOCK) };
             match part.coding() {
@@ -293,6 +297,15 @@ impl Job<'_> {
                     let least = q.iter().zip(part.least()).fold(0.0, |sum, (q, &m)| q.mul_add(f16_to_f32(m), sum));
                     scores.iter_mut().for_each(|score| *score += least);
                 }
+            }
+            if let Some(repair) = part.repair() {
+                self.isa.with(|| repair_scores(repair, q, scores));
+            }
+            if let Some(gains) = gains {
+                scores.iter_mut().zip(gains).for_each(|(score, gain)| *score *= gain);
+            }
+            for &(slot, by) in head.tilts.iter().filter(|(slot, _)| slot / BLOCK == block) {
+                scores[slot % BLOCK] += by / self.query.scale;
             }
         }
     }
@@ -317,7 +330,8 @@ impl Job<'_> {
     #[allow(clippy::too_many_arguments)]
     unsafe fn values(
         &self,
-        part: &Part,
+        head: &PackedHead,
+        block: usize,
         panels: Range<usize>,
         weights: Rows,
         rows: usize,
@@ -326,10 +340,26 @@ impl Job<'_> {
         x: &mut Aligned<f32>,
         wide: &mut Aligned<f32>,
     ) {
+        let (part, gains) = (&*head.blocks[block].v, head.blocks[block].gains.as_deref());
+        // A block may hold the first channels alone.
+        let panels = panels.start..panels.end.min(part.panel_count());
+        if panels.is_empty() {
+            return;
+        }
+        x.reserve(2 * rows * BLOCK);
+        let (x, gained) = x.split_at_mut(rows * BLOCK);
+        let mut weights = weights;
+        if let Some(gains) = gains {
+            for (row, gained) in gained.chunks_exact_mut(BLOCK).take(rows).enumerate() {
+                // SAFETY: as the caller promises.
+                let weights = unsafe { std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK) };
+                gained.iter_mut().zip(weights).zip(&gains[BLOCK..]).for_each(|((x, w), gain)| *x = w * gain);
+            }
+            weights = Rows { at: gained.as_ptr(), row: BLOCK, step: 1 };
+        }
         let mut from = weights;
         if let Coding::Token(_) = part.coding() {
             let (zeros, step) = part.zeros();
-            x.reserve(rows * BLOCK);
             for (row, (x, taken)) in x.chunks_exact_mut(BLOCK).zip(taken.chunks_exact_mut(LANES)).enumerate() {
                 // SAFETY: as the caller promises.
                 let weights = unsafe { std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK) };
@@ -338,7 +368,20 @@ impl Job<'_> {
             from = Rows { at: x.as_ptr(), row: BLOCK, step: 1 };
         }
         // SAFETY: as the caller promises.
-        unsafe { Product { part, panels, x: from, rows, out, stride, carry: true }.run(self.isa, wide) }
+        unsafe { Product { part, panels: panels.clone(), x: from, rows, out, stride, carry: true }.run(self.isa, wide) }
+        if let Some(repair) = part.repair() {
+            for row in 0..rows {
+                // SAFETY: as the caller promises.
+                let (weights, out) = unsafe {
+                    (
+                        std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK),
+                        std::slice::from_raw_parts_mut(out.wrapping_add(row * stride), panels.len() * LANES),
+                    )
+                };
+                let channels = panels.start * LANES..panels.end * LANES;
+                self.isa.with(|| repair_values(repair, weights, channels, out));
+            }
+        }
     }
 
     /// Writes some channels of one row of the output.

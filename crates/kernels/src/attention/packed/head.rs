@@ -2,25 +2,68 @@
 
 use super::super::BLOCK;
 use super::part::{Coding, Part, Side};
+use super::repair::Recipe;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Blocks of 64 slots, each with a coding of its own for keys and for values.
+///
+/// A clone shares its blocks with what it was cloned from, until one of the two writes.
 #[derive(Clone)]
 pub struct PackedHead {
     dim: usize,
     len: usize,
     pub(super) blocks: Vec<Block>,
+    /// What is added to the scores of some slots, after the scale.
+    pub(super) tilts: Vec<(usize, f32)>,
 }
 
 #[derive(Clone)]
 pub(super) struct Block {
-    pub k: Part,
-    pub v: Part,
+    pub k: Arc<Part>,
+    pub v: Arc<Part>,
+    /// What the keys of the 64 slots are multiplied by, and then what the values are.
+    pub gains: Option<Box<[f32]>>,
+}
+
+/// How one side of a full block is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// How numbers are.
+    pub coding: Coding,
+    /// The first so many channels are kept, a multiple of 16; the others become zero. 0 keeps all.
+    pub channels: usize,
+    /// What is given back of what that loses.
+    pub repair: Option<Recipe>,
+}
+
+impl From<Coding> for Form {
+    fn from(coding: Coding) -> Form {
+        Form { coding, channels: 0, repair: None }
+    }
+}
+
+impl Form {
+    fn part(self, side: Side, dim: usize, tokens: &[f32]) -> Part {
+        let held = if self.channels == 0 { dim } else { self.channels.next_multiple_of(16).min(dim) };
+        let floats = matches!(self.coding, Coding::F32 | Coding::F16);
+        assert!(held == dim || floats || side == Side::Keys, "values in fewer channels are floats");
+        let first: Vec<f32> = tokens.chunks_exact(dim).flat_map(|token| &token[..held]).copied().collect();
+        match self.repair {
+            Some(recipe) => Part::repaired(self.coding, side, held, &first, recipe),
+            None => {
+                let mut part = Part::new(self.coding, side, held);
+                part.write_block(&first);
+                part
+            }
+        }
+    }
 }
 
 impl PackedHead {
     /// No slots yet, for heads of `dim` values.
     pub fn new(dim: usize) -> PackedHead {
-        PackedHead { dim, len: 0, blocks: Vec::new() }
+        PackedHead { dim, len: 0, blocks: Vec::new(), tilts: Vec::new() }
     }
 
     /// Values of a key, and of a value.
@@ -43,10 +86,21 @@ impl PackedHead {
         self.blocks.len()
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory held, those of shared blocks included.
     pub fn bytes(&self) -> usize {
-        let parts: usize = self.blocks.iter().map(|block| block.k.bytes() + block.v.bytes()).sum();
-        parts + self.blocks.capacity() * size_of::<Block>()
+        self.bytes_beside(&mut HashSet::new())
+    }
+
+    /// Bytes of memory held that nobody before held: `seen` remembers what blocks were counted.
+    pub fn bytes_beside(&self, seen: &mut HashSet<usize>) -> usize {
+        let mut part = |part: &Arc<Part>| match seen.insert(Arc::as_ptr(part) as usize) {
+            true => part.bytes() + size_of::<Part>() + 2 * size_of::<usize>(),
+            false => 0,
+        };
+        let parts: usize = self.blocks.iter().map(|block| part(&block.k) + part(&block.v)).sum();
+        let gains: usize = self.blocks.iter().flat_map(|block| &block.gains).map(|gains| 4 * gains.len()).sum();
+        let own = self.blocks.capacity() * size_of::<Block>() + self.tilts.capacity() * size_of::<(usize, f32)>();
+        parts + gains + own
     }
 
     /// Codings of keys and values of a block.
@@ -61,8 +115,8 @@ impl PackedHead {
     pub fn push(&mut self, k: &[f32], v: &[f32], codings: (Coding, Coding)) {
         let (slot, at) = (self.len % BLOCK, self.next(codings));
         let block = &mut self.blocks[at];
-        block.k.write(slot, k);
-        block.v.write(slot, v);
+        Arc::make_mut(&mut block.k).write(slot, k);
+        Arc::make_mut(&mut block.v).write(slot, v);
         self.len += 1;
     }
 
@@ -71,36 +125,51 @@ impl PackedHead {
     /// # Panics
     /// If there is no such block, or it is not full.
     pub fn recode(&mut self, block: usize, codings: (Coding, Coding)) {
+        self.reform(block, (codings.0.into(), codings.1.into()));
+    }
+
+    /// Stores a full block anew in other forms; from what it holds, so losses add up. A side that has the coding already stays as it is.
+    ///
+    /// # Panics
+    /// If there is no such block, or it is not full.
+    pub fn reform(&mut self, block: usize, forms: (Form, Form)) {
         assert!((block + 1) * BLOCK <= self.len, "block {block} of {} slots is not full", self.len);
         let dim = self.dim;
         let both = &mut self.blocks[block];
-        for (part, coding, side) in [(&mut both.k, codings.0, Side::Keys), (&mut both.v, codings.1, Side::Values)] {
-            if part.coding() != coding {
+        for (part, form, side) in [(&mut both.k, forms.0, Side::Keys), (&mut both.v, forms.1, Side::Values)] {
+            let narrows = form.channels != 0 && form.channels < part.channels();
+            if part.coding() != form.coding || narrows {
                 let mut tokens = vec![0.0; BLOCK * dim];
-                tokens.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read(slot, x));
-                *part = Part::new(coding, side, dim);
-                part.write_block(&tokens);
+                tokens.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read_wide(slot, x));
+                *part = Arc::new(form.part(side, dim, &tokens));
             }
         }
     }
 
-    /// Forgets the slots from `len` on. A block coded by channel that is no longer full is stored in `open`.
+    /// Forgets the slots from `len` on. A block that is no longer full and cannot take single tokens is stored in `open`.
     pub fn truncate(&mut self, len: usize, open: (Coding, Coding)) {
         if len >= self.len {
             return;
         }
         let last = len / BLOCK;
-        if !len.is_multiple_of(BLOCK) && !self.blocks[last].k.coding().by_token() {
-            self.recode_open(last, open);
+        let whole = |part: &Part| !part.coding().by_token() || part.repair().is_some() || part.channels() < self.dim;
+        if !len.is_multiple_of(BLOCK) && (whole(&self.blocks[last].k) || whole(&self.blocks[last].v)) {
+            self.reopen(last, open);
         }
         self.len = len;
         self.blocks.truncate(len.div_ceil(BLOCK));
+        self.tilts.retain(|&(slot, _)| slot < len);
     }
 
-    fn recode_open(&mut self, block: usize, codings: (Coding, Coding)) {
-        let mut whole = PackedHead { dim: self.dim, len: BLOCK, blocks: vec![self.blocks[block].clone()] };
-        whole.recode(0, codings);
-        if let Some(done) = whole.blocks.pop() {
+    fn reopen(&mut self, block: usize, codings: (Coding, Coding)) {
+        let (mut k, mut v) = (vec![0.0; self.dim], vec![0.0; self.dim]);
+        let mut open = PackedHead::new(self.dim);
+        for slot in block * BLOCK..(block + 1) * BLOCK {
+            self.key(slot, &mut k);
+            self.value(slot, &mut v);
+            open.push(&k, &v, codings);
+        }
+        if let Some(done) = open.blocks.pop() {
             self.blocks[block] = done;
         }
     }
@@ -112,23 +181,66 @@ impl PackedHead {
     pub fn kept(&self, slots: &[usize], codings: (Coding, Coding)) -> PackedHead {
         let mut kept =
             PackedHead { blocks: Vec::with_capacity(slots.len().div_ceil(BLOCK)), ..PackedHead::new(self.dim) };
+        let (mut k, mut v) = (vec![0.0; self.dim], vec![0.0; self.dim]);
         for &slot in slots {
             assert!(slot < self.len, "slot {slot} of {}", self.len);
             let from = &self.blocks[slot / BLOCK];
-            let to = kept.next(codings);
-            let at = kept.len % BLOCK;
-            kept.blocks[to].k.take(at, &from.k, slot % BLOCK);
-            kept.blocks[to].v.take(at, &from.v, slot % BLOCK);
-            kept.len += 1;
+            if from.gains.is_some() {
+                self.key(slot, &mut k);
+                self.value(slot, &mut v);
+                kept.push(&k, &v, codings);
+            } else {
+                let to = kept.next(codings);
+                let at = kept.len % BLOCK;
+                Arc::make_mut(&mut kept.blocks[to].k).take(at, &from.k, slot % BLOCK);
+                Arc::make_mut(&mut kept.blocks[to].v).take(at, &from.v, slot % BLOCK);
+                kept.len += 1;
+            }
+            let tilt = self.tilts.iter().find(|(tilted, _)| *tilted == slot);
+            kept.tilts.extend(tilt.map(|&(_, by)| (kept.len - 1, by)));
         }
         kept
+    }
+
+    /// Adds a number to a slot's scores, after the scale: `ln n` makes it count as n tokens. 0 takes it off.
+    ///
+    /// # Panics
+    /// If the slot is not in use.
+    pub fn tilt(&mut self, slot: usize, by: f32) {
+        assert!(slot < self.len, "slot {slot} of {}", self.len);
+        self.tilts.retain(|&(tilted, _)| tilted != slot);
+        if by != 0.0 {
+            self.tilts.push((slot, by));
+        }
+    }
+
+    /// What is added to a slot's scores.
+    pub fn tilted(&self, slot: usize) -> f32 {
+        self.tilts.iter().find(|(tilted, _)| *tilted == slot).map_or(0.0, |&(_, by)| by)
+    }
+
+    /// Takes the full blocks of another head as well, with factors for the keys and the values of each slot; the blocks are held once.
+    ///
+    /// # Panics
+    /// If slots of either head fill no whole blocks, or the factors are not as many as slots.
+    pub fn share(&mut self, other: &PackedHead, gains: (&[f32], &[f32])) {
+        assert!(self.len.is_multiple_of(BLOCK) && other.len.is_multiple_of(BLOCK), "whole blocks");
+        assert!(gains.0.len() == other.len && gains.1.len() == other.len, "a factor for each slot");
+        assert_eq!(self.dim, other.dim, "heads of one size");
+        let factors = gains.0.chunks_exact(BLOCK).zip(gains.1.chunks_exact(BLOCK));
+        for (block, (k, v)) in other.blocks.iter().zip(factors) {
+            let gains = Some([k, v].concat().into_boxed_slice());
+            self.blocks.push(Block { k: block.k.clone(), v: block.v.clone(), gains });
+        }
+        self.len += other.len;
     }
 
     /// The block of the next slot.
     fn next(&mut self, codings: (Coding, Coding)) -> usize {
         if self.len / BLOCK == self.blocks.len() {
-            let k = Part::new(codings.0, Side::Keys, self.dim);
-            self.blocks.push(Block { k, v: Part::new(codings.1, Side::Values, self.dim) });
+            let k = Arc::new(Part::new(codings.0, Side::Keys, self.dim));
+            let v = Arc::new(Part::new(codings.1, Side::Values, self.dim));
+            self.blocks.push(Block { k, v, gains: None });
         }
         self.len / BLOCK
     }
@@ -138,8 +250,7 @@ impl PackedHead {
     /// # Panics
     /// If the slot is not in use, or `out` does not hold `dim` values.
     pub fn key(&self, slot: usize, out: &mut [f32]) {
-        assert!(slot < self.len, "slot {slot} of {}", self.len);
-        self.blocks[slot / BLOCK].k.read(slot % BLOCK, out);
+        self.read(slot, Side::Keys, out);
     }
 
     /// Reads a value back.
@@ -147,7 +258,16 @@ impl PackedHead {
     /// # Panics
     /// As [`PackedHead::key`].
     pub fn value(&self, slot: usize, out: &mut [f32]) {
-        assert!(slot < self.len, "slot {slot} of {}", self.len);
-        self.blocks[slot / BLOCK].v.read(slot % BLOCK, out);
+        self.read(slot, Side::Values, out);
+    }
+
+    fn read(&self, slot: usize, side: Side, out: &mut [f32]) {
+        assert!(slot < self.len && out.len() == self.dim, "slot {slot} of {}, {} values", self.len, out.len());
+        let (block, at) = (&self.blocks[slot / BLOCK], slot % BLOCK);
+        let (part, first) = if side == Side::Keys { (&block.k, 0) } else { (&block.v, BLOCK) };
+        part.read_wide(at, out);
+        if let Some(gains) = &block.gains {
+            out.iter_mut().for_each(|x| *x *= gains[first + at]);
+        }
     }
 }

@@ -5,6 +5,10 @@
 //! alone) for each channel. Codes go from memory to registers; for many query rows a panel is widened once into a
 //! tile that stays in the first-level cache. No block is inflated in memory.
 //!
+//! A block may hold more than codes: what the grid leaves, as a low-rank matrix and single numbers ([`Recipe`]); or less: its first
+//! channels alone ([`Form::channels`]). Blocks may be shared between heads that multiply their tokens by factors of their own
+//! ([`PackedHead::share`]), and a slot may count as several tokens ([`PackedHead::tilt`]).
+//!
 //! # The written order
 //! For one query row `q` that sees the slots `lo..hi`, with `c` the codes as f32:
 //!
@@ -12,9 +16,13 @@
 //!    - f32, f16: `t = Σ_d q[d]·K[j][d]`;
 //!    - per token (scale s, zero z, both of slot j): `Q = Σ_d q[d]`; `t = s·fma(−z, Q, Σ_d q[d]·c[j][d])`;
 //!    - per channel (scale s, least value m, both of channel d): `t = Σ_d (q[d]·s[d])·c[j][d] + Σ_d q[d]·m[d]`;
+//!
+//!    then, where there are such: for each column (a, b) of the low-rank matrix `t = fma(tree(Σ q·b), a[j], t)`; single numbers
+//!    `t += q[d]·x`, channels rising; `t·gain[j]`; `t + tilt[j]/scale`;
 //! 2. softmax as in [`attention`](super): `e[j] = exp(scale·t − max)`, the sum in 16 lanes by slot mod 16, then the tree;
 //! 3. `o[d]`, one chain over the slots ascending from +0: `fma(e[j], V[j][d], o)` for f32 and f16; for codes
-//!    `fma(e[j]·s[j], c[j][d], o)`, while `Z[j mod 16] = fma(−z[j], e[j]·s[j], Z)` collects what the zero points take off;
+//!    `fma(e[j]·s[j], c[j][d], o)`, while `Z[j mod 16] = fma(−z[j], e[j]·s[j], Z)` collects what the zero points take off.
+//!    With gains e[j] is `e[j]·gain[j]`; after each block its low-rank columns, `o[d] = fma(tree(Σ e·a), b[d], o[d])`, and its single numbers;
 //! 4. `(o[d] + tree(Z)) / sum`.
 //!
 //! A row's result depends on itself and on the slots that it sees: not on the rows beside it, on threads, on instruction
@@ -25,11 +33,13 @@ mod attend;
 mod codes;
 mod head;
 mod part;
+mod repair;
 mod rows;
 
 pub use attend::{PackedQuery, attend_packed};
-pub use head::PackedHead;
+pub use head::{Form, PackedHead};
 pub use part::{Coding, Part, Side};
+pub use repair::Recipe;
 
 #[cfg(test)]
 mod tests;

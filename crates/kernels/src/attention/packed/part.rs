@@ -2,6 +2,7 @@
 
 use super::super::BLOCK;
 use super::codes::{DEEP, Values, with_values};
+use super::repair::{Cut, Recipe, Repair};
 use crate::buffer::Aligned;
 use crate::convert::{f16_to_f32, f32_to_f16};
 use crate::simd::LANES;
@@ -77,6 +78,8 @@ pub struct Part {
     dim: usize,
     /// Units panel by panel, then scales, then zero points or least values.
     data: Aligned<u8>,
+    /// What the codes leave behind, where it is given back.
+    repair: Option<Box<Repair>>,
 }
 
 impl Part {
@@ -86,7 +89,7 @@ impl Part {
     /// If codes have no such number of bits, or values are to be coded by channel.
     pub fn new(coding: Coding, side: Side, dim: usize) -> Part {
         assert!(coding.by_token() || side == Side::Keys, "values are coded by token");
-        let mut part = Part { coding, side, dim, data: Aligned::zeros(0) };
+        let mut part = Part { coding, side, dim, data: Aligned::zeros(0), repair: None };
         part.data = Aligned::zeros(part.codes() + part.parameters());
         part
     }
@@ -96,9 +99,34 @@ impl Part {
         self.coding
     }
 
+    /// Channels held: the first of a token's.
+    pub(super) fn channels(&self) -> usize {
+        self.dim
+    }
+
+    /// What the codes leave behind, where it is given back.
+    #[inline(always)]
+    pub(super) fn repair(&self) -> Option<&Repair> {
+        self.repair.as_deref()
+    }
+
+    /// 64 tokens, rows of `x`, on a grid without the numbers that widen its range most, and what that leaves beside it.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn repaired(coding: Coding, side: Side, dim: usize, x: &[f32], recipe: Recipe) -> Part {
+        let mut part = Part::new(coding, side, dim);
+        let cut = Cut::new(x, side, dim, recipe.singles);
+        part.write_block(&cut.rest);
+        let mut grid = vec![0.0; x.len()];
+        grid.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read(slot, x));
+        part.repair = Some(Box::new(cut.repair(x, &grid, side, dim, recipe.rank)));
+        part
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.data.bytes()
+        self.data.bytes() + self.repair.as_ref().map_or(0, |repair| repair.bytes())
     }
 
     /// Steps of k: channels filled up to a multiple of 8, or slots.
@@ -204,9 +232,11 @@ impl Part {
 
     /// Writes a token of another part: its codes as they are where the coding is the same, else anew.
     pub(super) fn take(&mut self, slot: usize, from: &Part, from_slot: usize) {
-        if self.coding != from.coding || !self.coding.by_token() {
+        let as_it_is =
+            self.coding == from.coding && self.coding.by_token() && self.dim == from.dim && from.repair.is_none();
+        if !as_it_is {
             let mut x = vec![0.0; self.dim];
-            from.read(from_slot, &mut x);
+            from.read_wide(from_slot, &mut x);
             return self.write(slot, &x);
         }
         let mut x = vec![0.0; self.dim];
@@ -280,6 +310,14 @@ impl Part {
                 }
             }
         }
+        self.repair.iter().for_each(|repair| repair.add_to(slot, out));
+    }
+
+    /// Reads a token that may have more channels than are held: the others are zero.
+    pub(super) fn read_wide(&self, slot: usize, out: &mut [f32]) {
+        let held = self.dim.min(out.len());
+        self.read(slot, &mut out[..held]);
+        out[held..].fill(0.0);
     }
 }
 

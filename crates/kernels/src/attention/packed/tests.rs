@@ -226,3 +226,132 @@ proptest! {
         }
     }
 }
+
+fn form(coding: Coding, channels: usize, repair: Option<Recipe>) -> Form {
+    Form { coding, channels, repair }
+}
+
+/// Everything that a block can have beside codes, at once: low rank and single numbers, few channels, gains, tilts.
+fn adorned(kind: usize, dim: usize, group: usize) -> Case {
+    let (len, kv, tokens) = (200, 2, 40);
+    let head = |h: usize| {
+        let mut head = PackedHead::new(dim);
+        let (k, v) = (matrix(len, dim, 3 + h as u64), matrix(len, dim, 77 + h as u64));
+        let many = if kind == 2 { 128 } else { len };
+        (0..many).for_each(|i| head.push(k.row(i), v.row(i), (Coding::F16, Coding::F16)));
+        match kind {
+            0 => (0..3).for_each(|block| {
+                let repair = Some(Recipe { rank: 2, singles: 1 });
+                head.reform(block, (form(Coding::Channel(4), 0, repair), form(Coding::Token(4), 0, repair)));
+            }),
+            1 => (0..2).for_each(|b| head.reform(b, (form(Coding::F16, 16, None), form(Coding::F16, 32, None)))),
+            _ => {
+                (0..2).for_each(|block| head.recode(block, (Coding::Token(8), Coding::Token(4))));
+                let (k, v) = (matrix(1, 128, 5 + h as u64), matrix(1, 128, 6 + h as u64));
+                let mut sharing = PackedHead::new(dim);
+                sharing.share(&head, (k.row(0), v.row(0)));
+                head = sharing;
+                let v = matrix(len, dim, 78);
+                (128..len).for_each(|i| head.push(v.row(i), v.row(len - 1 - i), (Coding::F16, Coding::F16)));
+                head.tilt(7, 2.5);
+                head.tilt(150, -1.0);
+            }
+        }
+        head
+    };
+    let seen = (0..tokens).map(|t| 0..len - tokens + t + 1).collect();
+    Case { heads: (0..kv).map(head).collect(), q: matrix(tokens, kv * group * dim, 5), seen }
+}
+
+#[test]
+fn adorned_blocks_have_the_same_bits_in_any_company_and_are_what_they_read() {
+    for (kind, (dim, group)) in [0, 1, 2].into_iter().flat_map(|kind| [(64, 3), (40, 2), (64, 7)].map(|s| (kind, s))) {
+        let case = adorned(kind, dim, group);
+        let whole = Isa::Scalar.with(|| case.run(0..40, None));
+        for isa in Isa::available() {
+            assert_eq!(bits(&isa.with(|| case.run(0..40, None))), bits(&whole), "{kind} {isa:?}");
+            for row in [0, 39] {
+                let alone = isa.with(|| case.run(row..row + 1, None));
+                assert_eq!(bits(&alone)[..], bits(&whole)[row * whole.cols()..][..whole.cols()], "{kind} {isa:?}");
+            }
+        }
+        if kind == 2 {
+            continue;
+        }
+        for (token, head) in [(0, 0), (39, 2 * group - 1)] {
+            let expected = case.expected(token, head);
+            let got = &whole.row(token)[head * dim..][..dim];
+            assert!(expected.iter().zip(got).all(|(e, &g)| (e - f64::from(g)).abs() < 2e-4), "{kind} {token} {head}");
+        }
+    }
+}
+
+/// A tilt of ln 3 is the token three times over; long caches split one token's work over threads, with the same bits.
+#[test]
+fn a_tilted_slot_counts_as_several_tokens_and_gains_multiply() {
+    let (k, v) = (matrix(700, 64, 1), matrix(700, 64, 2));
+    let head = |extra: usize, tilt: f32| {
+        let mut head = PackedHead::new(64);
+        (0..700).for_each(|i| head.push(k.row(i), v.row(i), (Coding::F32, Coding::F32)));
+        (0..extra).for_each(|_| head.push(k.row(699), v.row(699), (Coding::F32, Coding::F32)));
+        head.tilt(699, tilt);
+        head
+    };
+    let case = |head: PackedHead| {
+        let seen = vec![0..head.len()];
+        Case { heads: vec![head], q: matrix(1, 64, 5), seen }.run(0..1, None)
+    };
+    let (tilted, several) = (case(head(0, 3f32.ln())), case(head(2, 0.0)));
+    assert!(tilted.data().iter().zip(several.data()).all(|(a, b)| (a - b).abs() < 1e-5));
+    let mut whole = PackedHead::new(64);
+    (0..640).for_each(|i| whole.push(k.row(i), v.row(i), (Coding::F16, Coding::F16)));
+    let gains: (Vec<f32>, Vec<f32>) = (0..640).map(|i| (i as f32 / 300.0, 2.0 - i as f32 / 400.0)).unzip();
+    let mut sharing = PackedHead::new(64);
+    sharing.share(&whole, (&gains.0, &gains.1));
+    let (mut a, mut b) = (vec![0.0; 64], vec![0.0; 64]);
+    whole.key(77, &mut a);
+    sharing.key(77, &mut b);
+    assert!(a.iter().zip(&b).all(|(a, b)| a * gains.0[77] == *b));
+    let case = Case { seen: vec![0..640; 2], q: matrix(2, 64, 9), heads: vec![sharing.clone()] };
+    let (two, one) = (case.run(0..2, None), case.run(1..2, None));
+    assert_eq!(bits(&two)[64..], bits(&one)[..]);
+    assert!(case.expected(1, 0).iter().zip(one.data()).all(|(e, &g)| (e - f64::from(g)).abs() < 2e-4));
+    let mut seen = std::collections::HashSet::new();
+    let both = whole.bytes_beside(&mut seen) + sharing.bytes_beside(&mut seen);
+    assert!(both < whole.bytes() + 640 * 8 + 10 * 200, "shared blocks are held once");
+}
+
+/// ‖X − D − A·Bᵀ − S‖ falls with the rank and with single numbers, and a block of low rank beside its grid comes back.
+#[test]
+fn more_repair_leaves_less() {
+    for (coding, side) in [(Coding::Channel(2), Side::Keys), (Coding::Token(2), Side::Values)] {
+        let mut x = matrix(64, 40, 3);
+        (0..64).for_each(|row| x.row_mut(row)[(row * 7) % 40] *= 5.0);
+        let error = |recipe: Option<Recipe>| -> f64 {
+            let part = match recipe {
+                Some(recipe) => Part::repaired(coding, side, 40, x.data(), recipe),
+                None => {
+                    let mut part = Part::new(coding, side, 40);
+                    part.write_block(x.data());
+                    part
+                }
+            };
+            let mut back = vec![0.0; 40];
+            let off = |row: usize| {
+                part.read(row, &mut back);
+                back.iter().zip(x.row(row)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+            };
+            (0..64).map(off).sum()
+        };
+        let mut last = error(None);
+        for recipe in
+            [(0, 1), (1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (40, 1)].map(|(rank, singles)| Recipe { rank, singles })
+        {
+            let now = error(Some(recipe));
+            assert!(now < last, "{side:?} {recipe:?}: {now} {last}");
+            last = now;
+        }
+        assert!(last < 1e-3, "{side:?}: the whole rank leaves {last}");
+        assert!(error(Some(Recipe { rank: 0, singles: 3 })) < error(Some(Recipe { rank: 0, singles: 1 })));
+    }
+}
