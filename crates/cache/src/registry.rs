@@ -2,7 +2,7 @@
 
 use crate::merging::{KvMerger, Merging};
 use crate::selection::{Ems, ExpectedAttention, H2o, Random, Selection, SnapKv, TreeKv, Window};
-use crate::store::{Float, Kivi, Mikv, Saq, Store, TokenInt, ZipCache};
+use crate::store::{Float, Gear, Kivi, Mikv, Saq, Store, TokenInt, ZipCache};
 use crate::{Error, disk};
 use brevity_measure::MethodCard;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Reads a method's options.
 type Read<T> = fn(&str) -> Result<Arc<T>, Error>;
 
-const STORES: [(&str, Read<dyn Store>); 10] = [
+const STORES: [(&str, Read<dyn Store>); 11] = [
     ("f32", |text| plain("f32", text, Float::F32)),
     ("f16", |text| plain("f16", text, Float::F16)),
     ("int8", |text| plain("int8", text, TokenInt { bits: 8 })),
@@ -18,6 +18,7 @@ const STORES: [(&str, Read<dyn Store>); 10] = [
     ("int3", |text| plain("int3", text, TokenInt { bits: 3 })),
     ("int2", |text| plain("int2", text, TokenInt { bits: 2 })),
     ("kivi", |text| Ok(Arc::new(Kivi::read(text)?))),
+    ("gear", |text| Ok(Arc::new(Gear::read(text)?))),
     ("saq", |text| Ok(Arc::new(Saq::read(text)?))),
     ("mikv", |text| Ok(Arc::new(Mikv::read(text)?))),
     ("zipcache", |text| Ok(Arc::new(ZipCache::read(text)?))),

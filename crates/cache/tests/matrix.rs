@@ -73,7 +73,14 @@ fn bits(m: &Matrix) -> Vec<u32> {
 fn specs(budget: &str) -> Vec<String> {
     let mut specs: Vec<String> = registry::store_names().iter().map(|name| name.to_string()).collect();
     specs.extend(
-        ["k:int8,v:int4", "k:f16,v:int2", "kivi:bits=4,residual=128", "saq:recent=64,middle=128"].map(String::from),
+        [
+            "k:int8,v:int4",
+            "k:f16,v:int2",
+            "kivi:bits=4,residual=128",
+            "gear:bits=2,rank=4,outliers=0",
+            "saq:recent=64,middle=128",
+        ]
+        .map(String::from),
     );
     specs.extend(registry::merging_names().iter().map(|name| format!("h2o:{budget} + {name} + int4")));
     for name in registry::selection_names() {
@@ -189,6 +196,14 @@ fn more_bits_lose_less() {
         &["kivi:bits=8", "kivi:bits=4", "kivi:bits=3", "kivi:bits=2"],
         &["int8", "k:int8,v:int4", "int4"],
         &["int8", "saq:recent=64,middle=128,least=3", "int3"],
+        &["gear:bits=8", "gear:bits=4", "gear:bits=3", "gear:bits=2", "kivi:bits=2,residual=0"],
+        &[
+            "gear:bits=2,rank=16",
+            "gear:bits=2,rank=4",
+            "gear:bits=2,rank=1",
+            "gear:bits=2,rank=0",
+            "gear:bits=2,rank=0,outliers=0",
+        ],
         &["mikv:share=100", "mikv:share=50", "mikv:share=10"],
         &["zipcache:share=100", "zipcache:share=50", "zipcache:share=0"],
         &["h2o:budget=380 + f16", "h2o:budget=200 + f16", "h2o:budget=40 + f16"],

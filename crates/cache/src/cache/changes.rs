@@ -109,12 +109,13 @@ impl Cache {
         if !store.ages() {
             return;
         }
+        let dim = self.shape.head_dim;
         for layer in &mut self.layers {
             pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
                 for head in heads {
                     let full = head.stored.len() / BLOCK;
                     for block in 0..full {
-                        head.stored.recode(block, store.aged(full - 1 - block));
+                        head.stored.reform(block, store.forms(full - 1 - block, dim));
                     }
                 }
             });

@@ -1,6 +1,7 @@
 //! How tokens that stay are represented: the coding of each block, from its tokens' arrival on.
 
 mod float;
+mod gear;
 mod kivi;
 mod mikv;
 mod saq;
@@ -10,6 +11,7 @@ mod token;
 mod zipcache;
 
 pub use float::Float;
+pub use gear::Gear;
 pub use kivi::Kivi;
 pub use mikv::Mikv;
 pub use saq::Saq;
@@ -18,7 +20,7 @@ pub use tiers::Tiers;
 pub use token::TokenInt;
 pub use zipcache::ZipCache;
 
-pub use brevity_kernels::attention::packed::Coding;
+pub use brevity_kernels::attention::packed::{Coding, Form, Recipe};
 use brevity_measure::MethodCard;
 
 /// A way to represent the tokens that stay.
@@ -36,6 +38,13 @@ pub trait Store: Send + Sync {
     fn aged(&self, age: usize) -> (Coding, Coding) {
         let _ = age;
         self.fresh()
+    }
+
+    /// Forms of a full block of heads of `dim` values once `age` more blocks are full after it: [`aged`](Self::aged), and what else there is.
+    fn forms(&self, age: usize, dim: usize) -> (Form, Form) {
+        let _ = dim;
+        let (keys, values) = self.aged(age);
+        (keys.into(), values.into())
     }
 
     /// Whether [`aged`](Self::aged) ever differs from [`fresh`](Self::fresh).

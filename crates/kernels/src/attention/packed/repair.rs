@@ -115,11 +115,11 @@ fn low_rank(left: &[f64], dim: usize, rank: usize) -> (Vec<Vec<f64>>, Vec<Vec<f6
     let mut b: Vec<Vec<f64>> = (0..rank).map(|r| (0..dim).map(|d| start(r * dim + d)).collect()).collect();
     let mut a = vec![vec![0.0; rows]; rank];
     for _ in 0..ROUNDS {
-        for r in 0..rank {
+        for (r, b) in b.iter().enumerate() {
             let (before, from_here) = a.split_at_mut(r);
             let column = &mut from_here[0];
             for (to, row) in column.iter_mut().zip(left.chunks_exact(dim)) {
-                *to = dot(row, &b[r]);
+                *to = dot(row, b);
             }
             // Twice is enough.
             for _ in 0..2 {

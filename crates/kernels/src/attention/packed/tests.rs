@@ -298,7 +298,7 @@ fn a_tilted_slot_counts_as_several_tokens_and_gains_multiply() {
         head
     };
     let case = |head: PackedHead| {
-        let seen = vec![0..head.len()];
+        let seen = std::iter::once(0..head.len()).collect();
         Case { heads: vec![head], q: matrix(1, 64, 5), seen }.run(0..1, None)
     };
     let (tilted, several) = (case(head(0, 3f32.ln())), case(head(2, 0.0)));
