@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 26] = [
+const SPECS: [&str; 28] = [
     "f16",
     "int8",
     "int4",
@@ -29,6 +29,8 @@ const SPECS: [&str; 26] = [
     "k:int4,v:int3",
     "kivi:bits=4",
     "kivi:bits=2",
+    "gear:bits=4",
+    "gear:bits=2",
     "saq",
     "mikv",
     "zipcache",

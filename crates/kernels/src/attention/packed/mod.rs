@@ -22,7 +22,7 @@
 //! 2. softmax as in [`attention`](super): `e[j] = exp(scale·t − max)`, the sum in 16 lanes by slot mod 16, then the tree;
 //! 3. `o[d]`, one chain over the slots ascending from +0: `fma(e[j], V[j][d], o)` for f32 and f16; for codes
 //!    `fma(e[j]·s[j], c[j][d], o)`, while `Z[j mod 16] = fma(−z[j], e[j]·s[j], Z)` collects what the zero points take off.
-//!    With gains e[j] is `e[j]·gain[j]`; after each block its low-rank columns, `o[d] = fma(tree(Σ e·a), b[d], o[d])`, and its single numbers;
+//!    With gains `e[j]` is `e[j]·gain[j]`; after each block its low-rank columns, `o[d] = fma(tree(Σ e·a), b[d], o[d])`, and its single numbers;
 //! 4. `(o[d] + tree(Z)) / sum`.
 //!
 //! A row's result depends on itself and on the slots that it sees: not on the rows beside it, on threads, on instruction
