@@ -257,6 +257,10 @@ pub struct EvalArgs {
     /// half of a window is the prompt
     #[arg(long, value_name = "SPEC")]
     pub cache: Option<String>,
+    /// The most bytes that the cache may take (64MB), or a share of f16's (25%): what each head's keys and values lose is measured,
+    /// and each gets a precision of its own. With a selection in --cache it is that of what stays
+    #[arg(long, value_name = "SIZE")]
+    pub cache_budget: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -320,6 +324,10 @@ pub struct RunArgs {
     /// (snapkv:budget=512 + int4); `brevity methods --room cache` lists them
     #[arg(long, value_name = "SPEC", default_value = "f16")]
     pub cache: String,
+    /// The most bytes that the cache may take (64MB), or a share of f16's (25%): what each head's keys and values lose is measured,
+    /// and each gets a precision of its own. With a selection in --cache it is that of what stays
+    #[arg(long, value_name = "SIZE")]
+    pub cache_budget: Option<String>,
     /// Go on from a context that `brevity cache save` wrote: the prompt follows its text
     #[arg(long, value_name = "FILE", conflicts_with = "chat")]
     pub cache_load: Option<PathBuf>,
@@ -674,6 +682,10 @@ pub struct BenchSpeedArgs {
     /// How keys and values are kept (`brevity methods --room cache`)
     #[arg(long, value_name = "SPEC", default_value = "f16")]
     pub cache: String,
+    /// The most bytes that the cache may take (64MB), or a share of f16's (25%): what each head's keys and values lose is measured,
+    /// and each gets a precision of its own. With a selection in --cache it is that of what stays
+    #[arg(long, value_name = "SIZE")]
+    pub cache_budget: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -710,7 +722,8 @@ pub struct BenchWeightsArgs {
 pub struct BenchCacheArgs {
     /// The model (default: the embedded one)
     pub model: Option<String>,
-    /// A cache to measure, as --cache of run takes it (repeatable; default: stores, selections and both together)
+    /// A cache to measure, as --cache of run takes it; "mixed within 25%" or "h2o:budget=50% within 1MB" is one with a budget, as
+    /// --cache-budget takes it (repeatable; default: stores, selections and both together)
     #[arg(long = "spec", value_name = "SPEC")]
     pub specs: Vec<String>,
     /// Tokens in a window; the first half is the prompt, the second is measured
@@ -722,7 +735,10 @@ pub struct BenchCacheArgs {
     /// Tokens to generate at the end of a window, for the speed
     #[arg(long, default_value_t = 16)]
     pub generate: usize,
-    /// Questions of each of four kinds about facts hidden in the text (0: none)
+    /// A set of questions about long contexts: JSON lines of key-value retrieval, LongChat or QMSum, .gz too (repeatable)
+    #[arg(long = "set", value_name = "FILE")]
+    pub sets: Vec<PathBuf>,
+    /// Questions of each of four kinds about facts hidden in the text, and of each set (0: none)
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub questions: usize,
     /// Text to measure on (default: the embedded one)

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod cache_budget;
 pub mod cli;
 pub mod commands;
 pub mod compress;

@@ -28,6 +28,20 @@ pub enum Error {
         /// The mergings that exist.
         mergings: String,
     },
+    /// Precisions of another model's heads.
+    #[error(
+        "{method}: {found} heads are named, and the model has {heads} of keys and values in each of {layers} layers"
+    )]
+    Places {
+        /// The method.
+        method: &'static str,
+        /// Heads that it names.
+        found: usize,
+        /// Layers of the model.
+        layers: usize,
+        /// Key-value heads in each.
+        heads: usize,
+    },
     /// Two methods for one thing.
     #[error("cache {text:?}: {first} and {second} are both {what}s, and a cache has one")]
     Twice {

@@ -91,6 +91,12 @@ impl<'a> Options<'a> {
         Ok(Amount::Share((share * 100.0).round() as u32))
     }
 
+    /// What stands behind a key.
+    pub fn text(&mut self, key: &'static str) -> Option<&'a str> {
+        let at = self.pairs.iter().position(|(name, _)| *name == key)?;
+        Some(self.pairs.remove(at).1)
+    }
+
     /// Bits of codes, or `default`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use crate::merging::{KvMerger, Merging};
 use crate::selection::{Ems, ExpectedAttention, H2o, Random, Selection, SnapKv, TreeKv, Window};
-use crate::store::{Float, Gear, Kivi, Mikv, Saq, Store, TokenInt, ZipCache};
+use crate::store::{Float, Gear, Kivi, Mikv, Mixed, Saq, Store, TokenInt, ZipCache};
 use crate::{Error, disk};
 use brevity_measure::MethodCard;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Reads a method's options.
 type Read<T> = fn(&str) -> Result<Arc<T>, Error>;
 
-const STORES: [(&str, Read<dyn Store>); 11] = [
+const STORES: [(&str, Read<dyn Store>); 12] = [
     ("f32", |text| plain("f32", text, Float::F32)),
     ("f16", |text| plain("f16", text, Float::F16)),
     ("int8", |text| plain("int8", text, TokenInt { bits: 8 })),
@@ -22,6 +22,7 @@ const STORES: [(&str, Read<dyn Store>); 11] = [
     ("saq", |text| Ok(Arc::new(Saq::read(text)?))),
     ("mikv", |text| Ok(Arc::new(Mikv::read(text)?))),
     ("zipcache", |text| Ok(Arc::new(ZipCache::read(text)?))),
+    ("mixed", |text| Ok(Arc::new(Mixed::read(text)?))),
 ];
 
 const SELECTIONS: [(&str, Read<dyn Selection>); 7] = [

@@ -73,11 +73,30 @@ impl Spec {
         match capacity > config.context {
             true => Err(Error::Context { wanted: capacity, context: config.context }),
             false if sliding && self.store.tiers().is_some() => Err(Error::Sliding { spec: self.to_string() }),
+            false
+                if self.store.places().is_some_and(|places| {
+                    let shape = CacheShape::of(config);
+                    places != shape.layers * shape.kv_heads
+                }) =>
+            {
+                let shape = CacheShape::of(config);
+                Err(Error::Places {
+                    method: self.store.card().name,
+                    found: self.store.places().unwrap_or(0),
+                    layers: shape.layers,
+                    heads: shape.kv_heads,
+                })
+            }
             false => {
                 let rope = config.rope_table().map(|table| Positions { table, count: config.context });
                 Ok(Cache::new(self.clone(), CacheShape::of(config), capacity).with_rope(rope))
             }
         }
+    }
+
+    /// The same with another store.
+    pub fn with_store(self, store: Arc<dyn Store>) -> Spec {
+        Spec { store, ..self }
     }
 
     /// How tokens are stored.
@@ -198,6 +217,7 @@ mod tests {
             ("window:budget=64", "window:budget=64,sinks=4 + f16"),
             ("kivi:bits=4", "kivi:bits=4,residual=64"),
             ("mikv", "mikv:high=8,low=2,share=25"),
+            ("mixed:values=4322,keys=48h3", "mixed:keys=48h3,values=4322"),
             ("zipcache:share=50,low=3", "zipcache:high=4,low=3,share=50"),
             ("h2o:budget=25%", "h2o:budget=25%,recent=12.5% + f16"),
         ] {
@@ -226,6 +246,8 @@ mod tests {
             ("snapkv:budget=32,window=32", "33 is the least"),
             ("kivi:bits=5", "2, 3, 4 or 8"),
             ("int4:bits=3", "no option"),
+            ("mixed:keys=4452,values=444", "as many digits"),
+            ("mixed:keys=45,values=44", "2, 3, 4, 8 or h"),
             ("h2o:budget", "budget"),
             ("kvmerger + int4", "none is named"),
             ("ems + kvmerger", "both mergings"),

@@ -79,6 +79,7 @@ fn specs(budget: &str) -> Vec<String> {
             "kivi:bits=4,residual=128",
             "gear:bits=2,rank=4,outliers=0",
             "saq:recent=64,middle=128",
+            "mixed:keys=48h2,values=3244",
         ]
         .map(String::from),
     );

@@ -1,7 +1,8 @@
 //! `brevity bench cache`: every way of keeping keys and values on one plane of bytes held against bits lost.
 
 use super::document;
-use super::retrieval::{self, Recall, TASKS};
+use super::retrieval::{self, Case, Recall, facts, sets};
+use crate::cache_budget::{self, Losses};
 use crate::cli::{BenchCacheArgs, Global};
 use crate::evaluate::{self, Score, Text};
 use crate::progress::Show;
@@ -12,14 +13,16 @@ use brevity_kernels::pool;
 use brevity_measure::plot::Plot;
 use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{Frontier, Point};
-use brevity_model::cache::KvCache;
+use brevity_model::cache::{CacheShape, KvCache};
 use brevity_model::forward::{Logits, Model, Options, Sequence};
+use brevity_model::source::ModelSource;
+use brevity_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 28] = [
+const SPECS: [&str; 31] = [
     "f16",
     "int8",
     "int4",
@@ -48,6 +51,9 @@ const SPECS: [&str; 28] = [
     "expected:budget=50% + int8",
     "snapkv:budget=50% + int4",
     "expected:budget=50% + int4",
+    "mixed within 50%",
+    "mixed within 25%",
+    "mixed within 18%",
 ];
 
 /// One cache, measured.
@@ -58,7 +64,8 @@ struct Measured {
     p99: f64,
     top1: f64,
     decode: f64,
-    recall: Recall,
+    /// Questions about hidden facts, then those of sets.
+    recall: Vec<Recall>,
 }
 
 /// Runs the command.
@@ -73,12 +80,7 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     if args.generate == 0 || args.chunks == 0 {
         bail!("--generate and --chunks must be at least 1");
     }
-    let specs: Vec<String> = match args.specs.is_empty() {
-        true => SPECS.map(String::from).to_vec(),
-        false => args.specs.clone(),
-    };
-    let specs =
-        specs.iter().map(|spec| Ok((spec, Spec::parse(spec)?))).collect::<Result<Vec<_>>>().context("--spec")?;
+    let specs = specs(&args, &source, show)?;
     let tokenizer = source.tokenizer()?;
     let haystack = texts::evaluation(args.text.as_deref())?;
     let text = Text::cut(tokenizer, &haystack, args.window, Some(args.chunks), Score::SecondHalf)?;
@@ -86,18 +88,18 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     let reference = evaluate::finish(&source, &text, options, (show, "full cache"))?;
     let floor = evaluate::floor(&source, &reference, &text, tokenizer, options, show)?;
     let model = Model::load(&source, options)?;
-    let cases = retrieval::cases(tokenizer, &haystack, args.window, args.questions)?;
+    let cases = cases(&args, tokenizer, &haystack)?;
     let full = retrieval::ask(&model, &Spec::parse("f32")?, &cases)?;
     let mut measured = Vec::new();
     let f16 = 4.0 * (source.config().attention.kv_width() * source.config().layers()) as f64;
-    for (name, spec) in specs {
+    for (name, spec) in &specs {
         show.remark(name);
-        let (all, bytes) = evaluate::compare_cached(&reference, &model, &spec, &text, tokenizer, (show, "cache"))?;
+        let (all, bytes) = evaluate::compare_cached(&reference, &model, spec, &text, tokenizer, (show, "cache"))?;
         let divergence = all.divergence.summary()?;
         let bytes = bytes as f64 / (args.window - 1) as f64;
         let started = Instant::now();
-        let decode = speed(&model, &spec, &text.windows[0], args.generate)?;
-        let recall = retrieval::ask(&model, &spec, &cases)?;
+        let decode = speed(&model, spec, &text.windows[0], args.generate)?;
+        let recall = retrieval::ask(&model, spec, &cases)?;
         let point = Point::new(family(name), bytes / f16, divergence.mean)
             .with_cost(started.elapsed().as_secs_f64(), (bytes * args.window as f64) as u64)
             .with_error(divergence.error())
@@ -131,8 +133,34 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     output::tables(&[table])
 }
 
+/// What is measured, each with its name.
+fn specs(args: &BenchCacheArgs, source: &ModelSource, show: Show) -> Result<Vec<(String, Spec)>> {
+    let named: Vec<&str> = match args.specs.is_empty() {
+        true => SPECS.to_vec(),
+        false => args.specs.iter().map(String::as_str).collect(),
+    };
+    let mut losses: Vec<(String, Losses)> = Vec::new();
+    let mut spec = |name: &str| -> Result<Spec> {
+        let Some((base, budget)) = name.split_once(" within ") else { return Ok(Spec::parse(name)?) };
+        let (base, tokens) = (Spec::parse(base)?, args.window - 1);
+        let bytes = cache_budget::bytes(budget.trim(), &CacheShape::of(source.config()), tokens)?;
+        let key = base.to_string();
+        if !losses.iter().any(|(measured, _)| *measured == key) {
+            losses.push((key.clone(), cache_budget::measure(source, &base, show)?));
+        }
+        let (_, losses) = losses.iter().find(|(measured, _)| *measured == key).context("no losses")?;
+        let plan = losses.plan(&base, bytes, tokens)?;
+        show.remark(&format!("{name}: {}", plan.spec));
+        Ok(plan.spec)
+    };
+    named.into_iter().map(|name| Ok((name.to_string(), spec(name).context("--spec")?))).collect()
+}
+
 /// Stores, selections and both together are drawn apart.
 fn family(spec: &str) -> &'static str {
+    if spec.contains(" within ") {
+        return "within a budget";
+    }
     match (spec.contains("budget"), spec.contains('+')) {
         (true, true) => "selection + store",
         (true, false) => "selection (f16)",
@@ -140,12 +168,24 @@ fn family(spec: &str) -> &'static str {
     }
 }
 
-fn answers(recall: &Recall) -> Value {
-    let mut all: serde_json::Map<String, Value> =
-        TASKS.iter().zip(recall.bits).map(|(task, bits)| (task.to_string(), json!(bits))).collect();
-    all.insert("mean".to_string(), json!(recall.mean()));
-    all.insert("accuracy".to_string(), json!(recall.accuracy));
-    Value::Object(all)
+/// Questions about facts hidden in the text, and those of sets.
+fn cases(args: &BenchCacheArgs, tokenizer: &Tokenizer, haystack: &str) -> Result<Vec<Case>> {
+    let mut all = facts::cases(tokenizer, haystack, args.window, args.questions)?;
+    for path in &args.sets {
+        all.extend(sets::cases(tokenizer, path, args.window, args.questions).context("--set")?);
+    }
+    Ok(all)
+}
+
+fn answers(recalls: &[Recall]) -> Value {
+    let one = |recall: &Recall| json!({"task": recall.task, "bits": recall.bits, "accuracy": recall.accuracy, "cases": recall.cases});
+    let (hidden, sets) = apart(recalls);
+    json!({"mean": retrieval::mean(hidden), "tasks": hidden.iter().map(one).collect::<Vec<_>>(), "sets": sets.iter().map(one).collect::<Vec<_>>()})
+}
+
+/// What came of hidden facts, and of sets.
+fn apart(recalls: &[Recall]) -> (&[Recall], &[Recall]) {
+    recalls.split_at(recalls.len().min(facts::TASKS.len()))
 }
 
 /// Tokens a second after a prompt that fills the window.
@@ -167,66 +207,89 @@ fn table(
     args: &BenchCacheArgs,
     measured: &[Measured],
     frontier: &Frontier,
-    (floor, full): (f64, &Recall),
+    (floor, full): (f64, &[Recall]),
 ) -> Table {
-    let columns = [
-        "cache",
-        "bytes a token",
-        "of f16",
-        "mean KLD",
-        "99 %",
-        "same top",
-        "perplexity",
-        "answer, bits",
-        "decode, tokens/s",
-    ];
+    let mut columns = vec!["cache", "bytes a token", "of f16", "mean KLD", "99 %", "same top", "perplexity"];
+    let (hidden, sets) = apart(full);
+    let set_columns: Vec<String> = sets.iter().map(|set| format!("{}, bits", set.task)).collect();
+    columns.extend((!hidden.is_empty()).then_some("answer, bits"));
+    columns.extend(set_columns.iter().map(String::as_str));
+    columns.push("decode, tokens/s");
     let title =
         format!("{}: the cache of {} tokens, {} threads", open::short_name(model), args.window, pool::threads());
-    let mut table = Table::new(columns.map(Column::new)).title(title);
-    let asked = args.questions > 0;
+    let mut table = Table::new(columns.iter().map(|column| Column::new(*column))).title(title);
     let mut rows: Vec<&Measured> = measured.iter().collect();
     rows.sort_by(|a, b| b.point.rate.total_cmp(&a.point.rate).then(a.point.loss.total_cmp(&b.point.loss)));
     for row in rows {
         let point = &row.point;
         let emphasis = if frontier.dominated_by(point).is_none() { Emphasis::Strong } else { Emphasis::Plain };
-        table.emphasised(
-            emphasis,
-            [
-                Cell::text(point.label.clone().unwrap_or_default()),
-                Cell::number(row.bytes, 0),
-                Cell::number(point.rate, 3),
-                Cell::with_error(point.loss, point.loss_error.unwrap_or(0.0), 4),
-                Cell::number(row.p99, 3),
-                Cell::Percent(row.top1, 1),
-                Cell::number(row.perplexity, 3),
-                if asked { Cell::number(row.recall.mean(), 2) } else { Cell::Empty },
-                Cell::number(row.decode, 1),
-            ],
-        );
+        let mut cells = vec![
+            Cell::text(point.label.clone().unwrap_or_default()),
+            Cell::number(row.bytes, 0),
+            Cell::number(point.rate, 3),
+            Cell::with_error(point.loss, point.loss_error.unwrap_or(0.0), 4),
+            Cell::number(row.p99, 3),
+            Cell::Percent(row.top1, 1),
+            Cell::number(row.perplexity, 3),
+        ];
+        cells.extend(answer_cells(&row.recall));
+        cells.push(Cell::number(row.decode, 1));
+        table.emphasised(emphasis, cells);
     }
     let name = Cell::text("floor of this measurement");
     let mut cells = vec![name, Cell::Empty, Cell::Empty, Cell::number(floor, 4)];
-    cells.extend([Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty]);
+    cells.resize(columns.len(), Cell::Empty);
     table.emphasised(Emphasis::Dim, cells);
-    if asked {
-        let task = |(name, bits): (&&str, &f64)| format!("{name} {bits:.1}");
-        let each: Vec<String> = TASKS.iter().zip(&full.bits).map(task).collect();
-        let right = match full.accuracy >= 0.5 {
-            true => format!("; all tokens of {:.0} % of them are the likeliest", 100.0 * full.accuracy),
-            false => String::new(),
-        };
-        table.note(format!(
-            "bits of the true answers to {} questions about facts hidden in the text, asked after its end; the full cache: {:.2} ({}){right}",
-            TASKS.len() * args.questions,
-            full.mean(),
-            each.join(", "),
-        ));
+    if !full.is_empty() {
+        let mut cells = vec![Cell::text("the full cache's answers")];
+        cells.resize(columns.len() - 1 - answer_cells(full).len(), Cell::Empty);
+        cells.extend(answer_cells(full));
+        cells.push(Cell::Empty);
+        table.emphasised(Emphasis::Dim, cells);
+    }
+    for note in answer_notes(full, args.questions) {
+        table.note(note);
     }
     table.note(
         "the first half of a window is the prompt; KLD in bits a token of the second half against the full cache in f32; bytes \
          are those allocated at the window's end, over its tokens; bold: no other has fewer bytes and less loss",
     );
     table
+}
+
+/// Bits of the answers to questions about hidden facts, mean over their kinds, and of each set.
+fn answer_cells(recalls: &[Recall]) -> Vec<Cell> {
+    let (hidden, sets) = apart(recalls);
+    let mean = (!hidden.is_empty()).then(|| Cell::number(retrieval::mean(hidden), 2));
+    mean.into_iter().chain(sets.iter().map(|set| Cell::number(set.bits, 1))).collect()
+}
+
+/// What was asked, and where the full cache itself is right.
+fn answer_notes(full: &[Recall], questions: usize) -> Vec<String> {
+    let (hidden, sets) = apart(full);
+    let right = |recall: &Recall| match recall.accuracy >= 0.5 {
+        true => format!(", right in {:.0} %", 100.0 * recall.accuracy),
+        false => String::new(),
+    };
+    let each = |recalls: &[Recall]| -> String {
+        let one = |recall: &Recall| format!("{} {:.1}{}", recall.task, recall.bits, right(recall));
+        recalls.iter().map(one).collect::<Vec<_>>().join("; ")
+    };
+    let mut notes = Vec::new();
+    if !hidden.is_empty() {
+        notes.push(format!(
+            "answer, bits: of the true answers to {} questions about facts hidden in the text, asked after its end; the full cache: {}",
+            hidden.len() * questions,
+            each(hidden)
+        ));
+    }
+    if !sets.is_empty() {
+        notes.push(format!(
+            "of each set {questions} questions, contexts cut to the window; the full cache: {}",
+            each(sets)
+        ));
+    }
+    notes
 }
 
 fn write(
@@ -252,9 +315,12 @@ fn write(
     let text = args.text.as_deref().and_then(Path::file_name);
     let text = text.map_or_else(String::new, |text| format!(" --text {}", text.to_string_lossy()));
     let page = path.file_name().map_or_else(|| "cache.md".into(), |page| page.to_string_lossy());
+    let set =
+        |path: &PathBuf| path.file_name().map_or_else(String::new, |name| format!(" --set {}", name.to_string_lossy()));
+    let sets: String = args.sets.iter().map(set).collect();
     let specs: String = args.specs.iter().map(|spec| format!(" --spec {spec:?}")).collect();
     let command = format!(
-        "brevity bench cache{model_arg} --window {} --chunks {}{text}{specs} -o {page}",
+        "brevity bench cache{model_arg} --window {} --chunks {}{text}{sets}{specs} -o {page}",
         args.window, args.chunks
     );
     let body = format!(

@@ -5,7 +5,7 @@ use super::document;
 use super::peer::{self, Peer};
 use crate::cli::{BenchSpeedArgs, Global};
 use crate::progress::Show;
-use crate::{open, output, stop};
+use crate::{cache_budget, open, output, stop};
 use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_kernels::{Isa, pool};
@@ -51,12 +51,14 @@ pub fn run(args: BenchSpeedArgs, global: &Global) -> Result<()> {
 }
 
 fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Measured> {
-    let spec = Spec::parse(&args.cache).context("--cache")?;
+    let base = Spec::parse(&args.cache).context("--cache")?;
     let source = open::open(model, show)?;
     let context = source.config().context;
     if args.prompt + args.generate > context {
         bail!("{} tokens of prompt and {} to generate do not fit the context of {context}", args.prompt, args.generate);
     }
+    let (budget, tokens) = (args.cache_budget.as_deref(), args.prompt + args.generate);
+    let spec = cache_budget::spec(&source, base, budget, tokens, show)?;
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
     let phase = show.phase("repetitions", args.repeat as u64 + 1);
     let mut runs = Vec::new();

@@ -3,7 +3,7 @@
 use crate::cli::{EvalArgs, Global, ScoreArg};
 use crate::evaluate::{self, Comparison, Finished, Score, Text};
 use crate::progress::Show;
-use crate::{open, output, reference, tasks, texts};
+use crate::{cache_budget, open, output, reference, tasks, texts};
 use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_measure::capacity::{MIXED_TEXT_BIAS, information_capacity};
@@ -21,7 +21,8 @@ const DEFAULT_WINDOW: usize = 512;
 pub fn run(args: EvalArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
     let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
-    if args.cache.is_some() && (!args.tasks.is_empty() || args.reference_cache.is_some()) {
+    let cached = args.cache.is_some() || args.cache_budget.is_some();
+    if cached && (!args.tasks.is_empty() || args.reference_cache.is_some()) {
         bail!("--cache is measured on text against the full cache\n  next: leave out --tasks and --reference-cache");
     }
     if !args.tasks.is_empty() {
@@ -58,9 +59,9 @@ struct Against {
 
 fn measure(args: &EvalArgs, source: &ModelSource, show: Show) -> Result<Measured> {
     let tokenizer = source.tokenizer()?;
-    let spec = args.cache.as_deref().map(Spec::parse).transpose().context("--cache")?;
     let original = args.against.as_deref().map(|name| original(name, source, show)).transpose()?;
     let window = window(args, source)?;
+    let spec = spec(args, source, window, show)?;
     if args.chunks == Some(0) {
         bail!("--chunks 0 measures nothing\n  next: ask for one at least, or leave it out to measure the whole text");
     }
@@ -100,6 +101,16 @@ fn measure(args: &EvalArgs, source: &ModelSource, show: Show) -> Result<Measured
         }),
         cache: None,
     })
+}
+
+/// The cache to go through, if one is named.
+fn spec(args: &EvalArgs, source: &ModelSource, window: usize, show: Show) -> Result<Option<Spec>> {
+    let budget = args.cache_budget.as_deref();
+    if args.cache.is_none() && budget.is_none() {
+        return Ok(None);
+    }
+    let base = Spec::parse(args.cache.as_deref().unwrap_or("f16")).context("--cache")?;
+    cache_budget::spec(source, base, budget, window, show).map(Some)
 }
 
 /// The model through a cache, against the original (the model itself as a rule) with the full cache in f32.

@@ -3,7 +3,7 @@
 use crate::cli::{Global, RunArgs};
 use crate::generate::{Ended, Generator, Limits};
 use crate::progress::Show;
-use crate::{context as kept, open, output, prompt};
+use crate::{cache_budget, context as kept, open, output, prompt};
 use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_measure::bits::format_bytes;
@@ -19,10 +19,12 @@ use std::time::Instant;
 /// Runs the command.
 pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     let show = Show::choose(global.quiet || global.json);
-    let spec = Spec::parse(&args.cache).context("--cache")?;
+    let base = Spec::parse(&args.cache).context("--cache")?;
     let source = open::open_within(args.model.as_deref(), args.size.as_deref(), show)?;
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
     let context = context(&args, &source)?;
+    let spec =
+        cache_budget::spec(&source, base, args.cache_budget.as_deref(), planned(&args, &source, context)?, show)?;
     let mut generator = Generator::new(&model, source.tokenizer()?, sampling(&args), context, &spec)?;
     if args.chat {
         let turns = chat(&args, &source, &mut generator, (global.json, show))?;
@@ -97,6 +99,15 @@ fn sampling(args: &RunArgs) -> SamplerOptions {
         seed: args.seed,
         ..SamplerOptions::default()
     }
+}
+
+/// Tokens that a budget is for: those of the prompt and the answer where both are known, the context where not.
+fn planned(args: &RunArgs, source: &ModelSource, context: usize) -> Result<usize> {
+    if args.cache_budget.is_none() || args.ctx.is_some() || args.chat || args.cache_load.is_some() {
+        return Ok(context);
+    }
+    let prompt = prompt::tokens(source.tokenizer()?, &given(args)?, !args.no_bos);
+    Ok((prompt.len() + args.n).min(context))
 }
 
 fn context(args: &RunArgs, source: &ModelSource) -> Result<usize> {

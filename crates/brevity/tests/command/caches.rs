@@ -1,6 +1,7 @@
 //! `--cache`: the KV cache of run, eval and bench.
 
 use crate::support::*;
+use crate::tiny::Tiny;
 
 #[test]
 fn text_goes_on_through_any_cache() {
@@ -72,8 +73,8 @@ fn methods_of_the_cache_are_listed_with_their_papers() {
     let json = run(&["methods", "--room", "cache", "--json"]).json();
     let methods = json["methods"].as_array().unwrap();
     for name in [
-        "int4", "kivi", "saq", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random", "kvtc",
-        "cachegen",
+        "int4", "kivi", "saq", "mixed", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random",
+        "kvtc", "cachegen",
     ] {
         let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("{name}"));
         assert!(!method["title"].as_str().unwrap().is_empty());
@@ -132,4 +133,40 @@ fn a_context_is_saved_loaded_and_refused_when_damaged() {
     run(&["cache", "save", "-p", "short", "-o", arg(&directory.path().join("b"))]).refused(&["least"]);
     run(&["cache", "save", "-p", &text, "-o", "x", "--codec", "zip"]).refused(&["kvtc, cachegen"]);
     run(&["cache", "save", "-p", &text, "-o", "x", "--max-loss", "0"]).refused(&["--max-loss"]);
+}
+
+#[test]
+fn a_budget_is_kept_and_what_it_chose_can_be_named() {
+    let directory = temporary();
+    let model = directory.path().join("tiny");
+    Tiny::default().write(&model);
+    let prompt = "The history of the city begins with a ford across the river. ".repeat(8);
+    let through = |options: &[&str]| {
+        run(&[&["run", arg(&model), "--json", "-p", &prompt, "-n", "8", "--temperature", "0"], options].concat()).json()
+    };
+    // 2 layers, 2 heads of 64, keys and values.
+    let f16 = 4.0 * 4.0 * 64.0;
+    let mut chosen = Vec::new();
+    for share in [50.0, 26.0] {
+        let json = through(&["--cache-budget", &format!("{share}%")]);
+        let tokens = number(&json, "prompt_tokens") + 8.0;
+        let bytes = number(&json, "cache_bytes");
+        assert!(bytes <= f16 * tokens * share / 100.0 && bytes > f16 * tokens * (share - 13.0) / 100.0, "{bytes}");
+        let spec = json["cache"].as_str().unwrap().to_string();
+        assert!(spec.starts_with("mixed:keys="), "{spec}");
+        let again = through(&["--cache", &spec]);
+        assert_eq!((&again["text"], &again["cache_bytes"]), (&json["text"], &json["cache_bytes"]));
+        chosen.push(spec);
+    }
+    assert_ne!(chosen[0], chosen[1]);
+    let json = through(&["--cache", "window:budget=50%", "--cache-budget", "26%"]);
+    assert!(json["cache"].as_str().unwrap().starts_with("window:budget=50%,sinks=4 + mixed:"), "{json}");
+    let refused = |options: &[&str], says: &[&str]| {
+        run(&[&["run", arg(&model), "-p", &prompt], options].concat()).refused(says);
+    };
+    refused(&["--cache-budget", "2%"], &["--cache-budget", "2 bits", "selection"]);
+    refused(&["--cache-budget", "0%"], &["--cache-budget 0%"]);
+    refused(&["--cache-budget", "much"], &["--cache-budget", "much"]);
+    refused(&["--cache", "int4", "--cache-budget", "50%"], &["names one: int4"]);
+    refused(&["--cache", "mixed:keys=44,values=44"], &["2 heads are named"]);
 }

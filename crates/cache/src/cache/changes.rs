@@ -12,7 +12,7 @@ impl Cache {
         if !self.spec.store.centres() || self.len < BLOCK {
             return;
         }
-        let (fresh, rotated) = (self.spec.store.fresh(), self.spec.store.rotates().0);
+        let rotated = self.spec.store.rotates().0;
         let rope = self.rope.as_ref();
         for layer in &mut self.layers {
             pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
@@ -20,7 +20,7 @@ impl Cache {
                     let slots = 0..head.slots.len();
                     let positions: Vec<u32> = slots.map(|slot| head.slots.position(slot) as u32).collect();
                     let fit = Fit::centred(&head.keys(rotated), &positions, rope);
-                    head.restore(rotated, fresh, |key| fit.key(key));
+                    head.restore(rotated, head.fresh, |key| fit.key(key));
                     head.fit = Some(fit);
                 }
             });

@@ -11,6 +11,8 @@ use brevity_kernels::{Matrix, hadamard};
 pub(super) struct Head {
     pub stored: PackedHead,
     pub slots: Slots,
+    /// Codings of its keys and values as they arrive.
+    pub fresh: (Coding, Coding),
     /// How keys are moved and scaled before they are coded, known once the first block is full, or at the prompt's end, where the store does that.
     pub fit: Option<Fit>,
     /// How values' channels are scaled before they are coded, where the store does that.
@@ -22,11 +24,12 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// No tokens yet, for keys of `dim` values.
-    pub fn new(dim: usize) -> Head {
+    /// No tokens yet, for keys of `dim` values that are coded like this.
+    pub fn new(dim: usize, fresh: (Coding, Coding)) -> Head {
         Head {
             stored: PackedHead::new(dim),
             slots: Slots::All(0),
+            fresh,
             fit: None,
             values: None,
             after: None,
@@ -53,7 +56,7 @@ impl Head {
         if let Some(after) = self.after {
             return after;
         }
-        let (keys, values) = store.fresh();
+        let (keys, values) = self.fresh;
         if store.centres() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
     }
 

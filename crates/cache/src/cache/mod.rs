@@ -44,9 +44,9 @@ const OBSERVED_ROWS: usize = 16;
 impl Cache {
     /// An empty cache for up to `capacity` positions.
     pub fn new(spec: Spec, shape: CacheShape, capacity: usize) -> Self {
-        let layer =
-            || Layer { heads: (0..shape.kv_heads).map(|_| Head::new(shape.head_dim)).collect(), ..Layer::default() };
-        let layers = (0..shape.layers).map(|_| layer()).collect();
+        let head = |place: usize| Head::new(shape.head_dim, spec.store.fresh_of(place));
+        let heads = |layer: usize| (0..shape.kv_heads).map(|index| head(layer * shape.kv_heads + index)).collect();
+        let layers = (0..shape.layers).map(|layer| Layer { heads: heads(layer), ..Layer::default() }).collect();
         Self { spec, shape, capacity, len: 0, layers, selecting: false, dropped: 0, rope: None }
     }
 

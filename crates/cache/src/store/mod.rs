@@ -4,6 +4,7 @@ mod float;
 mod gear;
 mod kivi;
 mod mikv;
+mod mixed;
 mod saq;
 mod split;
 mod tiers;
@@ -14,6 +15,7 @@ pub use float::Float;
 pub use gear::Gear;
 pub use kivi::Kivi;
 pub use mikv::Mikv;
+pub use mixed::{Mixed, PRECISIONS};
 pub use saq::Saq;
 pub use split::Split;
 pub use tiers::Tiers;
@@ -33,6 +35,17 @@ pub trait Store: Send + Sync {
 
     /// Codings of keys and of values of tokens as they arrive; both write one token at a time.
     fn fresh(&self) -> (Coding, Coding);
+
+    /// [`fresh`](Self::fresh) of one head: number `layer · key-value heads + head`.
+    fn fresh_of(&self, place: usize) -> (Coding, Coding) {
+        let _ = place;
+        self.fresh()
+    }
+
+    /// How many heads in all layers it is for, if that matters.
+    fn places(&self) -> Option<usize> {
+        None
+    }
 
     /// Codings of a full block once `age` more blocks are full after it; a block never goes back.
     fn aged(&self, age: usize) -> (Coding, Coding) {

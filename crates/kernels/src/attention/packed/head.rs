@@ -60,6 +60,9 @@ impl Form {
     }
 }
 
+/// Bytes of a part beside its numbers, with the two counts of its sharers.
+const PART: usize = size_of::<Part>() + 2 * size_of::<usize>();
+
 impl PackedHead {
     /// No slots yet, for heads of `dim` values.
     pub fn new(dim: usize) -> PackedHead {
@@ -94,13 +97,23 @@ impl PackedHead {
     /// Bytes of memory held that nobody before held: `seen` remembers what blocks were counted.
     pub fn bytes_beside(&self, seen: &mut HashSet<usize>) -> usize {
         let mut part = |part: &Arc<Part>| match seen.insert(Arc::as_ptr(part) as usize) {
-            true => part.bytes() + size_of::<Part>() + 2 * size_of::<usize>(),
+            true => part.bytes() + PART,
             false => 0,
         };
         let parts: usize = self.blocks.iter().map(|block| part(&block.k) + part(&block.v)).sum();
         let gains: usize = self.blocks.iter().flat_map(|block| &block.gains).map(|gains| 4 * gains.len()).sum();
         let own = self.blocks.capacity() * size_of::<Block>() + self.tilts.capacity() * size_of::<(usize, f32)>();
         parts + gains + own
+    }
+
+    /// Bytes that one side of so many slots takes.
+    pub fn bytes_of(coding: Coding, side: Side, dim: usize, slots: usize) -> usize {
+        slots.div_ceil(BLOCK) * (Part::new(coding, side, dim).bytes() + PART)
+    }
+
+    /// Bytes that so many slots take beside their two sides, at most.
+    pub fn overhead(slots: usize) -> usize {
+        slots.div_ceil(BLOCK).next_power_of_two().max(4) * size_of::<Block>()
     }
 
     /// Codings of keys and values of a block.

@@ -1,4 +1,4 @@
-//! Whether a cache still holds what was said: facts hidden in a long text, scored as bits of the true answer.
+//! Facts hidden in a long text.
 //!
 //! A text of public domain is the haystack; facts stand in it as sentences of their own at even depths:
 //!
@@ -6,17 +6,9 @@
 //! - *multi-needle*: four of a kind with different names, one asked for;
 //! - *key-value*: eight lines `key: value` in a row, one asked for;
 //! - *variable tracking*: a value passed from name to name through the text, the last name asked for.
-//!
-//! The haystack is the prompt; the question comes after its end, so no selection could see it. Its answer's tokens are read
-//! after it, and their bits are summed: `−Σ log₂ p(token | what is before)`. Small models answer few questions rightly, but what they
-//! remember shows in the bits. Accuracy is reported where the full cache itself reaches a half.
 
-use crate::stop;
+use super::Case;
 use anyhow::{Result, bail};
-use brevity_cache::Spec;
-use brevity_measure::divergence::token_bits;
-use brevity_model::cache::KvCache;
-use brevity_model::forward::{Logits, Model, Sequence};
 use brevity_model::tokenizer::Tokenizer;
 
 /// The kinds of questions.
@@ -24,30 +16,6 @@ pub const TASKS: [&str; 4] = ["needle", "multi-needle", "key-value", "variable t
 const NAMES: [&str; 8] = ["harbour", "garden", "castle", "market", "bridge", "forest", "temple", "island"];
 /// Needles of a kind, and names that a value is passed through.
 const MANY: usize = 4;
-
-/// A text with a fact in it, and what is asked.
-pub struct Case {
-    pub task: usize,
-    prompt: Vec<u32>,
-    question: Vec<u32>,
-    answer: Vec<u32>,
-}
-
-/// What a cache made of all cases.
-#[derive(Clone, Debug, Default)]
-pub struct Recall {
-    /// Bits of the true answers, mean over the cases of each task.
-    pub bits: [f64; TASKS.len()],
-    /// Share of the cases whose answer's tokens were all the likeliest.
-    pub accuracy: f64,
-}
-
-impl Recall {
-    /// Mean over the tasks.
-    pub fn mean(&self) -> f64 {
-        self.bits.iter().sum::<f64>() / TASKS.len() as f64
-    }
-}
 
 /// Five digits that nothing in the text suggests.
 fn number(seed: usize) -> usize {
@@ -105,7 +73,7 @@ pub fn cases(tokenizer: &Tokenizer, haystack: &str, window: usize, cases: usize)
     let hay = tokenizer.encode(haystack, false, false);
     let head: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect();
     let mut all = Vec::new();
-    for task in 0..TASKS.len() {
+    for (task, name) in TASKS.iter().enumerate() {
         for case in 0..cases {
             let (needles, question, answer) = facts(task, case);
             let encode = |text: &str| tokenizer.encode(text, false, false);
@@ -129,38 +97,10 @@ pub fn cases(tokenizer: &Tokenizer, haystack: &str, window: usize, cases: usize)
                 done = until;
             }
             prompt.extend(&text[done..]);
-            all.push(Case { task, prompt, question, answer });
+            all.push(Case { task: name.to_string(), prompt, question, answer });
         }
     }
     Ok(all)
-}
-
-/// Asks everything through a cache.
-///
-/// # Errors
-/// If the cache refuses, logits hold NaN, or the user stopped.
-pub fn ask(model: &Model, spec: &Spec, cases: &[Case]) -> Result<Recall> {
-    let mut recall = Recall::default();
-    let mut counts = [0usize; TASKS.len()];
-    for case in cases {
-        stop::check()?;
-        let rest = [case.question.as_slice(), &case.answer[..case.answer.len() - 1]].concat();
-        let mut cache = spec.cache(model.config(), case.prompt.len() + rest.len())?;
-        model.forward(&mut [Sequence { tokens: &case.prompt, cache: &mut cache }], Logits::None, None)?;
-        cache.end_prompt()?;
-        let logits = model.forward(&mut [Sequence { tokens: &rest, cache: &mut cache }], Logits::All, None)?;
-        let mut right = true;
-        for (i, &token) in case.answer.iter().enumerate() {
-            let row = logits.row(case.question.len() - 1 + i);
-            recall.bits[case.task] += token_bits(row, token)?;
-            let likeliest = row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
-            right &= likeliest == token as usize;
-        }
-        counts[case.task] += 1;
-        recall.accuracy += f64::from(u8::from(right)) / cases.len() as f64;
-    }
-    recall.bits.iter_mut().zip(counts).for_each(|(bits, count)| *bits /= count.max(1) as f64);
-    Ok(recall)
 }
 
 #[cfg(test)]
