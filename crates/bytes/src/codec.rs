@@ -15,7 +15,7 @@ use crate::cm::{self, Settings};
 use crate::level::{Level, Pipeline};
 use crate::tensors::base::{Base, Bases};
 use crate::tensors::{self, Segment};
-use crate::transform::{calls, records, words};
+use crate::transform::{arm64, calls, records, words};
 use crate::{bwt, dna, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
@@ -148,12 +148,14 @@ enum Transform {
     None = 0,
     Words = 1,
     Calls = 2,
+    Arm64 = 3,
 }
 
 impl Transform {
     fn choose(bytes: &[u8]) -> Self {
         match () {
             () if is_text(bytes) => Self::Words,
+            () if arm64::is_code(bytes) => Self::Arm64,
             () if calls::is_code(bytes) => Self::Calls,
             () => Self::None,
         }
@@ -163,12 +165,13 @@ impl Transform {
     fn fits(self, coded: usize, length: usize) -> bool {
         match self {
             Self::Words => coded <= length.saturating_mul(2).saturating_add(64),
-            _ => coded == length,
+            Self::Arm64 => coded == arm64::coded(length),
+            Self::None | Self::Calls => coded == length,
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::None, Self::Words, Self::Calls].into_iter().find(|transform| *transform as u8 == byte)
+        [Self::None, Self::Words, Self::Calls, Self::Arm64].into_iter().find(|transform| *transform as u8 == byte)
     }
 }
 
@@ -249,6 +252,7 @@ fn transformed(bytes: &[u8], transform: Transform) -> (Vec<u8>, usize) {
             calls::forward(&mut data);
             (data, 0)
         }
+        Transform::Arm64 => (arm64::forward(bytes), 0),
     }
 }
 
@@ -260,6 +264,7 @@ fn restored(mut data: Vec<u8>, transform: Transform, words: usize, length: usize
             calls::backward(&mut data);
             Ok(data)
         }
+        Transform::Arm64 => arm64::backward(&data, length).ok_or(Failure::Malformed),
     }
 }
 
@@ -270,7 +275,11 @@ fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
         table_bits: table_bits(data.len(), most),
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
         lanes: if bytes.len() >= TWO_LANES { lanes } else { 1 },
-        record: if transform == Transform::None { records::length(&data) } else { 0 },
+        record: match transform {
+            Transform::None => records::length(&data),
+            Transform::Arm64 => 4,
+            Transform::Words | Transform::Calls => 0,
+        },
         text: transform == Transform::Words,
         words: count,
         nets: usize::from(banks >> 4),

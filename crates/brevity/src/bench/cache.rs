@@ -214,6 +214,7 @@ fn table(
     let set_columns: Vec<String> = sets.iter().map(|set| format!("{}, bits", set.task)).collect();
     columns.extend((!hidden.is_empty()).then_some("answer, bits"));
     columns.extend(set_columns.iter().map(String::as_str));
+    columns.extend(right(full, full).map(|_| "right"));
     columns.push("decode, tokens/s");
     let title =
         format!("{}: the cache of {} tokens, {} threads", open::short_name(model), args.window, pool::threads());
@@ -232,7 +233,7 @@ fn table(
             Cell::Percent(row.top1, 1),
             Cell::number(row.perplexity, 3),
         ];
-        cells.extend(answer_cells(&row.recall));
+        cells.extend(answer_cells(&row.recall, full));
         cells.push(Cell::number(row.decode, 1));
         table.emphasised(emphasis, cells);
     }
@@ -242,8 +243,8 @@ fn table(
     table.emphasised(Emphasis::Dim, cells);
     if !full.is_empty() {
         let mut cells = vec![Cell::text("the full cache's answers")];
-        cells.resize(columns.len() - 1 - answer_cells(full).len(), Cell::Empty);
-        cells.extend(answer_cells(full));
+        cells.resize(columns.len() - 1 - answer_cells(full, full).len(), Cell::Empty);
+        cells.extend(answer_cells(full, full));
         cells.push(Cell::Empty);
         table.emphasised(Emphasis::Dim, cells);
     }
@@ -258,17 +259,25 @@ fn table(
 }
 
 /// Bits of the answers to questions about hidden facts, mean over their kinds, and of each set.
-fn answer_cells(recalls: &[Recall]) -> Vec<Cell> {
+fn answer_cells(recalls: &[Recall], full: &[Recall]) -> Vec<Cell> {
     let (hidden, sets) = apart(recalls);
     let mean = (!hidden.is_empty()).then(|| Cell::number(retrieval::mean(hidden), 2));
-    mean.into_iter().chain(sets.iter().map(|set| Cell::number(set.bits, 1))).collect()
+    let bits = mean.into_iter().chain(sets.iter().map(|set| Cell::number(set.bits, 1)));
+    bits.chain(right(recalls, full).map(|right| Cell::Percent(right, 0))).collect()
+}
+
+/// Share of right answers, over the tasks in which the full cache itself reaches a half.
+fn right(recalls: &[Recall], full: &[Recall]) -> Option<f64> {
+    let told: Vec<f64> =
+        recalls.iter().zip(full).filter(|(_, full)| full.accuracy >= 0.5).map(|(r, _)| r.accuracy).collect();
+    (!told.is_empty()).then(|| told.iter().sum::<f64>() / told.len() as f64)
 }
 
 /// What was asked, and where the full cache itself is right.
 fn answer_notes(full: &[Recall], questions: usize) -> Vec<String> {
     let (hidden, sets) = apart(full);
     let right = |recall: &Recall| match recall.accuracy >= 0.5 {
-        true => format!(", right in {:.0} %", 100.0 * recall.accuracy),
+        true => format!(" (right in {:.0} %)", 100.0 * recall.accuracy),
         false => String::new(),
     };
     let each = |recalls: &[Recall]| -> String {
@@ -282,6 +291,11 @@ fn answer_notes(full: &[Recall], questions: usize) -> Vec<String> {
             hidden.len() * questions,
             each(hidden)
         ));
+    }
+    if full.iter().any(|recall| recall.accuracy >= 0.5) {
+        let what =
+            "right: answers whose tokens were all the likeliest, of the kinds in which the full cache reaches a half";
+        notes.push(what.to_string());
     }
     if !sets.is_empty() {
         notes.push(format!(

@@ -1,5 +1,6 @@
 //! Reversible changes that make data easier to predict.
 
+pub mod arm64;
 pub mod calls;
 pub mod records;
 pub mod words;
