@@ -63,6 +63,7 @@ pub fn measure(source: &ModelSource, base: &Spec, show: Show) -> Result<Losses> 
     let quiet = Show::choose(true);
     let reference = evaluate::finish(source, &text, options, (quiet, "full cache"))?;
     let model = Model::load(source, options)?;
+    let base = &base.clone().learnt(&model)?;
     Trials { model: &model, source, base, reference, text, shape: CacheShape::of(config) }.losses(show)
 }
 

@@ -64,6 +64,26 @@ pub enum Error {
         /// The merging.
         merging: &'static str,
     },
+    /// A composition that changes tokens after they came, for sequences that share them.
+    #[error(
+        "{spec} changes tokens after they came, so sequences cannot share them; a store that leaves them as they are can (int4)"
+    )]
+    Unshared {
+        /// The composition.
+        spec: String,
+    },
+    /// A merging of layers with something that treats each layer by itself.
+    #[error(
+        "cache {text:?}: {merging} holds tokens of two layers once, and {with} would change them in each; a store that stays as it is goes with it (int4)"
+    )]
+    Across {
+        /// What was read.
+        text: String,
+        /// The merging.
+        merging: &'static str,
+        /// A selection, or a store that recodes blocks.
+        with: String,
+    },
     /// A store that cannot hold keys or values alone.
     #[error("cache {text:?}: {name} cannot store {side} alone; these can: {possible}")]
     Side {
@@ -211,6 +231,12 @@ pub enum Error {
         "{spec} chooses tokens by the prompt's queries, and a cache from a file has none; a store alone, or window, can take it"
     )]
     Unobserved {
+        /// The composition.
+        spec: String,
+    },
+    /// A method that has not seen the model that it is for.
+    #[error("{spec} must see the model before it can keep its tokens: it has to be learnt first")]
+    Unlearnt {
         /// The composition.
         spec: String,
     },

@@ -15,8 +15,10 @@ use brevity_kernels::rope::RopeTable;
 use brevity_kernels::{Matrix, MatrixView};
 
 /// What channels are moved and scaled by.
+#[derive(Clone)]
 pub struct Fit {
     mean: Vec<f32>,
+    /// Empty where all are 1.
     scale: Vec<f32>,
     inverse: Vec<f32>,
 }
@@ -60,7 +62,7 @@ impl Fit {
             rope.table.angles(&positions).apply(&mut turned.view_mut(), dim);
             centre = mean(turned.view());
         }
-        Fit { mean: centre, scale: vec![1.0; dim], inverse: vec![1.0; dim] }
+        Fit { mean: centre, scale: Vec::new(), inverse: Vec::new() }
     }
 
     /// Channels divided by factors, and nothing taken off.
@@ -71,12 +73,14 @@ impl Fit {
 
     /// A key as it is stored.
     pub fn key(&self, k: &mut [f32]) {
-        k.iter_mut().zip(&self.mean).zip(&self.scale).for_each(|((k, mean), s)| *k = (*k - mean) * s);
+        k.iter_mut().zip(&self.mean).for_each(|(k, mean)| *k -= mean);
+        k.iter_mut().zip(&self.scale).for_each(|(k, s)| *k *= s);
     }
 
     /// A key as it was.
     pub fn undo(&self, k: &mut [f32]) {
-        k.iter_mut().zip(&self.mean).zip(&self.inverse).for_each(|((k, mean), s)| *k = *k * s + mean);
+        k.iter_mut().zip(&self.inverse).for_each(|(k, s)| *k *= s);
+        k.iter_mut().zip(&self.mean).for_each(|(k, mean)| *k += mean);
     }
 
     /// A query as stored keys want it.

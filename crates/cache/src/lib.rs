@@ -20,12 +20,14 @@
 //! Keys are stored rotated by rope, at the positions they had; a token that stays keeps its position.
 #![forbid(unsafe_code)]
 
+mod axes;
 mod cache;
 pub mod disk;
 mod error;
 mod fit;
 pub mod merging;
 mod options;
+pub mod prefix;
 pub mod registry;
 pub mod selection;
 mod slots;

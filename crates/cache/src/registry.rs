@@ -1,8 +1,8 @@
 //! All methods that shrink the cache, by name.
 
-use crate::merging::{KvMerger, Merging};
-use crate::selection::{Ems, ExpectedAttention, H2o, Random, Selection, SnapKv, TreeKv, Window};
-use crate::store::{Float, Gear, Kivi, Mikv, Mixed, Saq, Store, TokenInt, ZipCache};
+use crate::merging::{KvMerger, Merging, MiniCache};
+use crate::selection::{Ems, ExpectedAttention, H2o, Random, Razor, Selection, SnapKv, TreeKv, Window};
+use crate::store::{Cskv, Float, Gear, Kivi, Mikv, Mixed, Saq, Store, TokenInt, ZipCache};
 use crate::{Error, disk};
 use brevity_measure::MethodCard;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Reads a method's options.
 type Read<T> = fn(&str) -> Result<Arc<T>, Error>;
 
-const STORES: [(&str, Read<dyn Store>); 12] = [
+const STORES: [(&str, Read<dyn Store>); 13] = [
     ("f32", |text| plain("f32", text, Float::F32)),
     ("f16", |text| plain("f16", text, Float::F16)),
     ("int8", |text| plain("int8", text, TokenInt { bits: 8 })),
@@ -19,13 +19,14 @@ const STORES: [(&str, Read<dyn Store>); 12] = [
     ("int2", |text| plain("int2", text, TokenInt { bits: 2 })),
     ("kivi", |text| Ok(Arc::new(Kivi::read(text)?))),
     ("gear", |text| Ok(Arc::new(Gear::read(text)?))),
+    ("cskv", |text| Ok(Arc::new(Cskv::read(text)?))),
     ("saq", |text| Ok(Arc::new(Saq::read(text)?))),
     ("mikv", |text| Ok(Arc::new(Mikv::read(text)?))),
     ("zipcache", |text| Ok(Arc::new(ZipCache::read(text)?))),
     ("mixed", |text| Ok(Arc::new(Mixed::read(text)?))),
 ];
 
-const SELECTIONS: [(&str, Read<dyn Selection>); 7] = [
+const SELECTIONS: [(&str, Read<dyn Selection>); 8] = [
     ("window", |text| Ok(Arc::new(Window::read(text)?))),
     ("random", |text| Ok(Arc::new(Random::read(text)?))),
     ("h2o", |text| Ok(Arc::new(H2o::read(text)?))),
@@ -33,9 +34,13 @@ const SELECTIONS: [(&str, Read<dyn Selection>); 7] = [
     ("expected", |text| Ok(Arc::new(ExpectedAttention::read(text)?))),
     ("treekv", |text| Ok(Arc::new(TreeKv::read(text)?))),
     ("ems", |text| Ok(Arc::new(Ems::read(text)?))),
+    ("razor", |text| Ok(Arc::new(Razor::read(text)?))),
 ];
 
-const MERGINGS: [(&str, Read<dyn Merging>); 1] = [("kvmerger", |text| Ok(Arc::new(KvMerger::read(text)?)))];
+const MERGINGS: [(&str, Read<dyn Merging>); 2] = [
+    ("kvmerger", |text| Ok(Arc::new(KvMerger::read(text)?))),
+    ("minicache", |text| Ok(Arc::new(MiniCache::read(text)?))),
+];
 
 /// A store without options.
 fn plain(name: &'static str, text: &str, store: impl Store + 'static) -> Result<Arc<dyn Store>, Error> {

@@ -6,6 +6,7 @@ use crate::store::{Float, Split};
 use crate::{Cache, Error, Merging, Selection, Store};
 use brevity_model::Config;
 use brevity_model::cache::CacheShape;
+use brevity_model::forward::Model;
 use std::fmt;
 use std::sync::Arc;
 
@@ -51,8 +52,15 @@ impl Spec {
         if !any {
             return Err(Error::Empty { text: text.to_string() });
         }
+        let store = store.unwrap_or_else(|| Arc::new(Float::F16));
+        if let Some(merging) = merging.as_ref().filter(|merging| merging.across().is_some()) {
+            let changes = (store.ages() || store.tiers().is_some()).then(|| store.text());
+            if let Some(with) = selection.as_ref().map(|selection| selection.text()).or(changes) {
+                return Err(Error::Across { text: text.to_string(), merging: merging.card().name, with });
+            }
+        }
         match (&selection, &merging) {
-            (None, Some(merging)) => {
+            (None, Some(merging)) if merging.across().is_none() => {
                 return Err(Error::NothingDropped { text: text.to_string(), merging: merging.card().name });
             }
             (Some(selection), Some(merging)) if selection.merging().is_some() => {
@@ -60,19 +68,30 @@ impl Spec {
             }
             _ => {}
         }
-        let store = store.unwrap_or_else(|| Arc::new(Float::F16));
         Ok(Spec { selection, merging, store })
+    }
+
+    /// The same for one model: methods that must see it look at it now, by running it on texts of their own.
+    ///
+    /// # Errors
+    /// If the model cannot run.
+    pub fn learnt(self, model: &Model) -> brevity_model::error::Result<Spec> {
+        let learnt = self.selection.as_ref().map(|selection| selection.learnt(model)).transpose()?.flatten();
+        Ok(Spec { selection: learnt.or(self.selection), ..self })
     }
 
     /// An empty cache for a model, of `capacity` tokens at most.
     ///
     /// # Errors
-    /// If that is more than the model's context.
+    /// If that is more than the model's context, or a method has yet to see the model ([`learnt`](Self::learnt)).
     pub fn cache(&self, config: &Config, capacity: usize) -> Result<Cache, Error> {
         let sliding = config.windows.iter().any(Option::is_some);
         match capacity > config.context {
             true => Err(Error::Context { wanted: capacity, context: config.context }),
-            false if sliding && self.store.tiers().is_some() => Err(Error::Sliding { spec: self.to_string() }),
+            false if self.selection.as_ref().is_some_and(|selection| selection.must_learn()) => {
+                Err(Error::Unlearnt { spec: self.to_string() })
+            }
+            false if sliding && self.reorders() => Err(Error::Sliding { spec: self.to_string() }),
             false
                 if self.store.places().is_some_and(|places| {
                     let shape = CacheShape::of(config);
@@ -92,6 +111,11 @@ impl Spec {
                 Ok(Cache::new(self.clone(), CacheShape::of(config), capacity).with_rope(rope))
             }
         }
+    }
+
+    /// Whether tokens may lie in another order than they came.
+    fn reorders(&self) -> bool {
+        self.store.tiers().is_some() || self.merging.as_ref().is_some_and(|merging| merging.across().is_some())
     }
 
     /// The same with another store.
@@ -216,6 +240,8 @@ mod tests {
             ("int8+kvmerger+h2o:budget=64", "h2o:budget=64,recent=32 + kvmerger:similarity=80 + int8"),
             ("window:budget=64", "window:budget=64,sinks=4 + f16"),
             ("kivi:bits=4", "kivi:bits=4,residual=64"),
+            ("minicache", "minicache:from=50,t=60,keep=5 + f16"),
+            ("int4 + minicache:keep=10", "minicache:from=50,t=60,keep=10 + int4"),
             ("mikv", "mikv:high=8,low=2,share=25"),
             ("mixed:values=4322,keys=48h3", "mixed:keys=48h3,values=4322"),
             ("zipcache:share=50,low=3", "zipcache:high=4,low=3,share=50"),
@@ -250,6 +276,9 @@ mod tests {
             ("mixed:keys=45,values=44", "2, 3, 4, 8 or h"),
             ("h2o:budget", "budget"),
             ("kvmerger + int4", "none is named"),
+            ("minicache + h2o", "two layers"),
+            ("minicache + kivi", "two layers"),
+            ("minicache:from=101", "0 to 100"),
             ("ems + kvmerger", "both mergings"),
             ("h2o:budget=0%", "share"),
             ("h2o:budget=10%,recent=20%", "less than the budget"),

@@ -83,7 +83,10 @@ fn specs(budget: &str) -> Vec<String> {
         ]
         .map(String::from),
     );
-    specs.extend(registry::merging_names().iter().map(|name| format!("h2o:{budget} + {name} + int4")));
+    let across = |name: &str| registry::merging(name, "").unwrap().unwrap().across().is_some();
+    let (layers, tokens): (Vec<&str>, Vec<&str>) = registry::merging_names().into_iter().partition(|name| across(name));
+    specs.extend(tokens.iter().map(|name| format!("h2o:{budget} + {name} + int4")));
+    specs.extend(layers.iter().flat_map(|name| ["f32", "int4"].map(|store| format!("{name}:from=0 + {store}"))));
     for name in registry::selection_names() {
         specs.extend(["int4", "kivi"].map(|store| format!("{name}:{budget} + {store}")));
     }
@@ -127,6 +130,10 @@ fn a_selection_with_the_whole_budget_is_the_full_cache() {
         let expected = run(&mut cache(store), &text, 200, &[64]);
         for name in registry::selection_names() {
             let spec = format!("{name}:budget=300 + {store}");
+            assert_eq!(bits(&run(&mut cache(&spec), &text, 200, &[64])), bits(&expected), "{spec}");
+        }
+        if !["kivi", "saq:recent=64,middle=64"].contains(&store) {
+            let spec = format!("minicache:from=0,keep=100 + {store}");
             assert_eq!(bits(&run(&mut cache(&spec), &text, 200, &[64])), bits(&expected), "{spec}");
         }
     }
@@ -204,6 +211,13 @@ fn more_bits_lose_less() {
             "gear:bits=2,rank=1",
             "gear:bits=2,rank=0",
             "gear:bits=2,rank=0,outliers=0",
+        ],
+        &[
+            "f16",
+            "cskv:keys=100,values=100,window=0",
+            "cskv:keys=75,values=75,window=0",
+            "cskv:keys=50,values=50,window=0",
+            "cskv:keys=25,values=25,window=0",
         ],
         &["mikv:share=100", "mikv:share=50", "mikv:share=10"],
         &["zipcache:share=100", "zipcache:share=50", "zipcache:share=0"],

@@ -30,7 +30,7 @@ fn model() -> Option<(Model, Vec<u32>)> {
 
 /// Logits of the second half, after a prompt of the first.
 fn second_half(model: &Model, tokens: &[u32], spec: &str) -> (Matrix, u64) {
-    let mut cache = Spec::parse(spec).unwrap().cache(model.config(), tokens.len()).unwrap();
+    let mut cache = Spec::parse(spec).unwrap().learnt(model).unwrap().cache(model.config(), tokens.len()).unwrap();
     let (prompt, rest) = tokens.split_at(tokens.len() / 2);
     model.forward(&mut [Sequence { tokens: prompt, cache: &mut cache }], Logits::None, None).unwrap();
     cache.end_prompt().unwrap();

@@ -11,7 +11,7 @@ struct Line([u8; 64]);
 /// A slice of plain values that begins at a multiple of 64 bytes.
 #[derive(Clone)]
 pub struct Aligned<T> {
-    lines: Vec<Line>,
+    lines: Box<[Line]>,
     len: usize,
     of: PhantomData<T>,
 }
@@ -20,20 +20,21 @@ impl<T: Pod> Aligned<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Aligned<T> {
         let lines = (len * size_of::<T>()).div_ceil(64);
-        Aligned { lines: vec![Line([0; 64]); lines], len, of: PhantomData }
+        Aligned { lines: vec![Line([0; 64]); lines].into_boxed_slice(), len, of: PhantomData }
     }
 
     /// Makes it at least `len` values long; what it then holds is not specified.
     pub fn reserve(&mut self, len: usize) {
         if len > self.len {
-            self.lines.resize((len * size_of::<T>()).div_ceil(64), Line([0; 64]));
-            self.len = len;
+            let mut lines = std::mem::take(&mut self.lines).into_vec();
+            lines.resize((len * size_of::<T>()).div_ceil(64), Line([0; 64]));
+            *self = Aligned { lines: lines.into_boxed_slice(), len, of: PhantomData };
         }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.lines.capacity() * 64
+        self.lines.len() * 64
     }
 }
 

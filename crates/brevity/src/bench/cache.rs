@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 31] = [
+const SPECS: [&str; 36] = [
     "f16",
     "int8",
     "int4",
@@ -34,6 +34,7 @@ const SPECS: [&str; 31] = [
     "kivi:bits=2",
     "gear:bits=4",
     "gear:bits=2",
+    "cskv:keys=75,values=75",
     "saq",
     "mikv",
     "zipcache",
@@ -44,6 +45,10 @@ const SPECS: [&str; 31] = [
     "expected:budget=25%",
     "treekv:budget=25%",
     "ems:budget=25%",
+    "razor",
+    "razor:induction=50",
+    "minicache",
+    "minicache + int4",
     "h2o:budget=25% + kvmerger",
     "expected:budget=25% + kvmerger",
     "h2o:budget=50% + int8",
@@ -94,6 +99,7 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     let f16 = 4.0 * (source.config().attention.kv_width() * source.config().layers()) as f64;
     for (name, spec) in &specs {
         show.remark(name);
+        let spec = &spec.clone().learnt(&model)?;
         let (all, bytes) = evaluate::compare_cached(&reference, &model, spec, &text, tokenizer, (show, "cache"))?;
         let divergence = all.divergence.summary()?;
         let bytes = bytes as f64 / (args.window - 1) as f64;

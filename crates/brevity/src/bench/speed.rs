@@ -60,6 +60,7 @@ fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Mea
     let (budget, tokens) = (args.cache_budget.as_deref(), args.prompt + args.generate);
     let spec = cache_budget::spec(&source, base, budget, tokens, show)?;
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
+    let spec = spec.learnt(&model)?;
     let phase = show.phase("repetitions", args.repeat as u64 + 1);
     let mut runs = Vec::new();
     for repetition in 0..=args.repeat {

@@ -125,6 +125,7 @@ fn through_cache(
     let tokenizer = source.tokenizer()?;
     let reference = evaluate::finish(original.unwrap_or(source), text, options, (show, "full cache"))?;
     let model = Model::load(source, options)?;
+    let spec = &spec.clone().learnt(&model)?;
     let (all, bytes) = evaluate::compare_cached(&reference, &model, spec, text, tokenizer, (show, "cache"))?;
     let floor = evaluate::floor(original.unwrap_or(source), &reference, text, tokenizer, options, show)?;
     let summary = all.after.summary()?;

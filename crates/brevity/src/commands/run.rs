@@ -25,6 +25,7 @@ pub fn run(args: RunArgs, global: &Global) -> Result<()> {
     let context = context(&args, &source)?;
     let spec =
         cache_budget::spec(&source, base, args.cache_budget.as_deref(), planned(&args, &source, context)?, show)?;
+    let spec = spec.learnt(&model)?;
     let mut generator = Generator::new(&model, source.tokenizer()?, sampling(&args), context, &spec)?;
     if args.chat {
         let turns = chat(&args, &source, &mut generator, (global.json, show))?;

@@ -73,8 +73,24 @@ fn methods_of_the_cache_are_listed_with_their_papers() {
     let json = run(&["methods", "--room", "cache", "--json"]).json();
     let methods = json["methods"].as_array().unwrap();
     for name in [
-        "int4", "kivi", "saq", "mixed", "h2o", "snapkv", "expected", "treekv", "ems", "kvmerger", "window", "random",
-        "kvtc", "cachegen",
+        "int4",
+        "kivi",
+        "gear",
+        "cskv",
+        "razor",
+        "minicache",
+        "saq",
+        "mixed",
+        "h2o",
+        "snapkv",
+        "expected",
+        "treekv",
+        "ems",
+        "kvmerger",
+        "window",
+        "random",
+        "kvtc",
+        "cachegen",
     ] {
         let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("{name}"));
         assert!(!method["title"].as_str().unwrap().is_empty());

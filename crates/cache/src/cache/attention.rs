@@ -46,6 +46,9 @@ impl Cache {
                 if let Some(fit) = &heads[head / group].fit {
                     fit.query(q);
                 }
+                if let Some(axes) = &heads[head / group].axes {
+                    axes.key(q);
+                }
             }
             if rotated {
                 isa.with(|| hadamard::hadamard_blocks(row, block));

@@ -3,8 +3,10 @@
 use super::{Cache, Layer};
 use crate::BLOCK;
 use crate::fit::Fit;
+use crate::merging::MiniCache;
 use crate::selection::{self, HeadView};
 use brevity_kernels::{Matrix, MatrixView, pool};
+use std::sync::Arc;
 
 impl Cache {
     /// Centres the keys of heads that do not yet, over the tokens they hold.
@@ -21,7 +23,7 @@ impl Cache {
                     let positions: Vec<u32> = slots.map(|slot| head.slots.position(slot) as u32).collect();
                     let fit = Fit::centred(&head.keys(rotated), &positions, rope);
                     head.restore(rotated, head.fresh, |key| fit.key(key));
-                    head.fit = Some(fit);
+                    head.fit = Some(Arc::new(fit));
                 }
             });
         }
@@ -67,6 +69,9 @@ impl Cache {
             let heads = &mut self.layers[layer].heads;
             pool::parallel_chunks(heads, 1, |index, head| {
                 let [head] = head else { return };
+                if selection.keeps_all(layer, index) {
+                    return;
+                }
                 let positions: Vec<usize> = (0..head.slots.len()).map(|slot| head.slots.position(slot)).collect();
                 let width = group * dim;
                 let seen: Vec<f32> =
@@ -91,6 +96,34 @@ impl Cache {
         self.dropped = self.len;
     }
 
+    /// Turns heads to the principal axes of what they hold.
+    pub(super) fn turn(&mut self) {
+        let codings = self.spec.store.fresh();
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| heads.iter_mut().for_each(|head| head.turn(codings)));
+        }
+        self.dropped = self.len;
+    }
+
+    /// Lets pairs of layers share what is alike in them.
+    pub(super) fn merge_layers(&mut self, across: MiniCache) {
+        let store = self.spec.store.clone();
+        for first in across.pairs(self.layers.len()) {
+            let [upper, deeper] = &mut self.layers[first..first + 2] else { continue };
+            let mut pairs: Vec<_> = upper.heads.iter_mut().zip(&mut deeper.heads).collect();
+            pool::parallel_chunks(&mut pairs, 1, |_, pairs| {
+                for (a, b) in pairs {
+                    if let Some(pair) = across.merge_heads(&a.stored, &b.stored, [a.open(&*store), b.open(&*store)]) {
+                        (a.stored, b.stored) = pair.heads;
+                        a.slots.keep(&pair.order);
+                        b.slots.keep(&pair.order);
+                    }
+                }
+            });
+        }
+        self.dropped = self.len;
+    }
+
     /// Lets importance decide which tokens keep more bits.
     pub(super) fn tier(&mut self) {
         let Some(tiers) = self.spec.store.tiers() else { return };
@@ -106,7 +139,7 @@ impl Cache {
     /// Codes blocks anew that have come of age.
     pub(super) fn age(&mut self) {
         let store = &self.spec.store;
-        if !store.ages() {
+        if !store.ages() || store.turns() && !self.selecting {
             return;
         }
         let dim = self.shape.head_dim;

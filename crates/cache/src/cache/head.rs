@@ -1,22 +1,29 @@
 //! One head of a sequence: its tokens as they are stored, their positions, and what was learnt of their channels.
 
 use crate::Store;
+use crate::axes::Axes;
 use crate::fit::Fit;
 use crate::merging::Merged;
 use crate::slots::Slots;
 use crate::store::{Coding, Tiers};
 use brevity_kernels::attention::packed::PackedHead;
+use brevity_kernels::math::double;
 use brevity_kernels::{Matrix, hadamard};
+use std::collections::HashSet;
+use std::sync::Arc;
 
+#[derive(Clone)]
 pub(super) struct Head {
     pub stored: PackedHead,
     pub slots: Slots,
     /// Codings of its keys and values as they arrive.
     pub fresh: (Coding, Coding),
     /// How keys are moved and scaled before they are coded, known once the first block is full, or at the prompt's end, where the store does that.
-    pub fit: Option<Fit>,
+    pub fit: Option<Arc<Fit>>,
     /// How values' channels are scaled before they are coded, where the store does that.
-    pub values: Option<Fit>,
+    pub values: Option<Arc<Fit>>,
+    /// The axes that keys and values are turned to, where the store does that.
+    pub axes: Option<Axes>,
     /// Codings of tokens that come after the prompt, where importance has decided about those before.
     pub after: Option<(Coding, Coding)>,
     /// Attention that each slot has got.
@@ -32,6 +39,7 @@ impl Head {
             fresh,
             fit: None,
             values: None,
+            axes: None,
             after: None,
             attention: Vec::new(),
         }
@@ -41,8 +49,12 @@ impl Head {
         // What was merged comes in behind, and from there takes the places of what it replaces.
         let mut order = slots.to_vec();
         for token in merged {
-            order[token.at] = self.stored.len();
+            let slot = self.stored.len();
+            order[token.at] = slot;
             self.stored.push(&token.key, &token.value, open);
+            if token.tokens > 1 {
+                self.stored.tilt(slot, double::ln(token.tokens as f64) as f32);
+            }
         }
         self.stored = self.stored.kept(&order, open);
         self.slots.keep(slots);
@@ -87,6 +99,7 @@ impl Head {
                 hadamard::hadamard_blocks(key, hadamard::block(dim));
             }
             stored.push(key, &value, codings);
+            stored.tilt(slot, self.stored.tilted(slot));
         }
         self.stored = stored;
     }
@@ -112,14 +125,15 @@ impl Head {
         }
         if tiers.separable {
             for (rows, fit) in [(&mut keys, &mut self.fit), (&mut values, &mut self.values)] {
-                let found = fit.insert(Fit::divided(&root_of_largest(rows)));
+                let found = fit.insert(Arc::new(Fit::divided(&root_of_largest(rows))));
                 (0..len).for_each(|row| found.key(rows.row_mut(row)));
             }
         }
         let coding = |bits: u8| (Coding::Token(bits), Coding::Token(bits));
         let mut stored = PackedHead::new(dim);
-        for row in 0..len {
+        for (row, &slot) in order.iter().enumerate() {
             stored.push(keys.row(row), values.row(row), coding(if row < fallen { tiers.low } else { tiers.high }));
+            stored.tilt(row, self.stored.tilted(slot));
         }
         self.stored = stored;
         self.slots.keep(&order);
@@ -127,9 +141,27 @@ impl Head {
         self.after = Some(coding(tiers.high));
     }
 
-    pub fn bytes(&self) -> usize {
-        let fit = self.fit.iter().chain(&self.values).map(Fit::bytes).sum::<usize>();
-        self.stored.bytes() + self.slots.bytes() + 8 * self.attention.capacity() + fit
+    /// Turns what is there to its principal axes.
+    pub fn turn(&mut self, codings: (Coding, Coding)) {
+        let (len, dim) = (self.stored.len(), self.stored.dim());
+        let (mut keys, mut values) = (self.keys(false), Matrix::zeros(len, dim));
+        (0..len).for_each(|slot| self.stored.value(slot, values.row_mut(slot)));
+        let axes = self.axes.insert(Axes::of(&keys, &values));
+        let mut stored = PackedHead::new(dim);
+        for slot in 0..len {
+            axes.key(keys.row_mut(slot));
+            axes.value(values.row_mut(slot));
+            stored.push(keys.row(slot), values.row(slot), codings);
+            stored.tilt(slot, self.stored.tilted(slot));
+        }
+        self.stored = stored;
+    }
+
+    /// Bytes of memory that it holds and no head before it; `seen` remembers shared blocks.
+    pub fn bytes(&self, seen: &mut HashSet<usize>) -> usize {
+        let fits = self.fit.iter().chain(&self.values).filter(|fit| seen.insert(Arc::as_ptr(fit) as usize));
+        let fit = fits.map(|fit| fit.bytes()).sum::<usize>() + self.axes.as_ref().map_or(0, Axes::bytes);
+        self.stored.bytes_beside(seen) + self.slots.bytes() + 8 * self.attention.capacity() + fit
     }
 }
 

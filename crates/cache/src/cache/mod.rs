@@ -13,10 +13,13 @@ use brevity_kernels::{Isa, MatrixMut, MatrixView, hadamard, pool};
 use brevity_model::cache::{AttentionObserver, CacheShape, KvCache, Queries};
 use brevity_model::error::Result;
 use head::Head;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Keys and values of one sequence, selected and stored as a [`Spec`] says.
+///
+/// A clone shares its blocks with what it was cloned from, until one of the two writes.
+#[derive(Clone)]
 pub struct Cache {
     spec: Spec,
     shape: CacheShape,
@@ -31,7 +34,7 @@ pub struct Cache {
     rope: Option<Positions>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Layer {
     heads: Vec<Head>,
     /// The last queries with their positions, where a selection observes them; as the model made them.
@@ -77,6 +80,10 @@ impl Cache {
         if keys {
             hadamard::hadamard_blocks(&mut k, block);
         }
+        if let Some(axes) = &self.layers[layer].heads[head].axes {
+            axes.undo_key(&mut k);
+            axes.undo_value(&mut v);
+        }
         if let Some(fit) = &self.layers[layer].heads[head].fit {
             fit.undo(&mut k);
         }
@@ -87,6 +94,13 @@ impl Cache {
             values.undo(&mut v);
         }
         (k, v)
+    }
+
+    /// Bytes of memory held that no cache before it holds: `seen` remembers what shared blocks were counted.
+    pub fn bytes_beside(&self, seen: &mut HashSet<usize>) -> u64 {
+        let queries = |layer: &Layer| layer.queries.iter().map(|(_, q)| 4 * q.capacity()).sum::<usize>();
+        let mut heads = |layer: &Layer| layer.heads.iter().map(|head| head.bytes(seen)).sum::<usize>();
+        self.layers.iter().map(|layer| (heads(layer) + queries(layer)) as u64).sum()
     }
 
     /// Codings of keys and values of a head's blocks.
@@ -167,6 +181,10 @@ impl KvCache for Cache {
                     if let Some(fit) = &head.values {
                         fit.key(&mut value);
                     }
+                    if let Some(axes) = &head.axes {
+                        axes.key(&mut key);
+                        axes.value(&mut value);
+                    }
                     isa.with(|| {
                         if keys {
                             hadamard::hadamard_blocks(&mut key, block);
@@ -196,7 +214,7 @@ impl KvCache for Cache {
         let block = hadamard::block(self.shape.head_dim);
         let isa = Isa::current();
         self.remember(layer, start, rows);
-        let fitted = self.layers[layer].heads.iter().any(|head| head.fit.is_some());
+        let fitted = self.layers[layer].heads.iter().any(|head| head.fit.is_some() || head.axes.is_some());
         let turned = (keys || fitted).then(|| self.turned(layer, rows));
         let q = turned.as_ref().map_or(rows, |turned| turned.view());
         match observer {
@@ -222,9 +240,10 @@ impl KvCache for Cache {
         }
         let (heads, dim) = (&self.layers[layer].heads, self.shape.head_dim);
         let group = self.shape.heads / self.shape.kv_heads;
-        if heads.iter().any(|head| head.values.is_some()) {
+        if heads.iter().any(|head| head.values.is_some() || head.axes.is_some()) {
             out.parallel_rows(16, |_, row| {
                 for (head, out) in row.chunks_exact_mut(dim).enumerate() {
+                    heads[head / group].axes.iter().for_each(|axes| axes.undo_value(out));
                     heads[head / group].values.iter().for_each(|fit| fit.undo(out));
                 }
             });
@@ -255,6 +274,15 @@ impl KvCache for Cache {
         if self.spec.store.tiers().is_some() {
             self.selecting = true;
             self.tier();
+        }
+        if self.spec.store.turns() {
+            self.selecting = true;
+            self.turn();
+            self.age();
+        }
+        if let Some(across) = self.spec.merging.as_ref().and_then(|merging| merging.across()) {
+            self.selecting = true;
+            self.merge_layers(across);
         }
         Ok(())
     }
@@ -288,8 +316,6 @@ impl KvCache for Cache {
     }
 
     fn bytes(&self) -> u64 {
-        let queries = |layer: &Layer| layer.queries.iter().map(|(_, q)| 4 * q.capacity()).sum::<usize>();
-        let heads = |layer: &Layer| layer.heads.iter().map(Head::bytes).sum::<usize>();
-        self.layers.iter().map(|layer| (heads(layer) + queries(layer)) as u64).sum()
+        self.bytes_beside(&mut HashSet::new())
     }
 }

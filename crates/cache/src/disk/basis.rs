@@ -11,7 +11,7 @@ use crate::Error;
 const SWEEPS: usize = 12;
 
 /// Eigenvectors of a symmetric matrix (rows of `size` numbers), one a row, the largest eigenvalue first.
-pub(super) fn eigenvectors(mut a: Vec<f64>, size: usize) -> Vec<f64> {
+pub(crate) fn eigenvectors(mut a: Vec<f64>, size: usize) -> Vec<f64> {
     let mut v = vec![0.0; size * size];
     (0..size).for_each(|i| v[i * size + i] = 1.0);
     let all: f64 = a.iter().map(|x| x * x).sum();

@@ -13,6 +13,7 @@ mod kvtc;
 mod symbols;
 mod wire;
 
+pub(crate) use basis::eigenvectors;
 pub use cachegen::CacheGen;
 pub use context::{Context, Watch};
 pub use file::{File, Identity};

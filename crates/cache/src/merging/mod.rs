@@ -1,12 +1,17 @@
 //! What becomes of the tokens that a selection drops.
 //!
 //! A [`Merging`] folds some of them into tokens that stay, which get new keys and values and keep their positions. Keys are
-//! merged as they are stored, rotated by rope: near each other only where both the words and the positions are.
+//! merged as they are stored, rotated by rope: near each other only where both the words and the positions are. [`MiniCache`] merges
+//! across layers instead, and needs no selection.
 
+mod compensation;
 mod kvmerger;
+mod minicache;
 mod nearest;
 
+pub use compensation::Compensation;
 pub use kvmerger::KvMerger;
+pub use minicache::{MiniCache, Pair};
 pub use nearest::Nearest;
 
 use crate::selection::HeadView;
@@ -19,6 +24,8 @@ pub struct Merged {
     pub at: usize,
     pub key: Vec<f32>,
     pub value: Vec<f32>,
+    /// As how many tokens the softmax counts it.
+    pub tokens: usize,
 }
 
 /// A way to fold tokens that go into tokens that stay.
@@ -31,6 +38,11 @@ pub trait Merging: Send + Sync {
 
     /// The tokens that change, when the slots `kept` (rising) stay and all others go.
     fn merge(&self, head: &HeadView<'_>, kept: &[usize]) -> Vec<Merged>;
+
+    /// How it merges neighbouring layers, if that is what it does: then nothing is dropped, and no selection is asked.
+    fn across(&self) -> Option<MiniCache> {
+        None
+    }
 }
 
 /// A key and a value with a weight.
@@ -64,7 +76,7 @@ fn average(at: usize, tokens: &[(f64, &Token)]) -> Merged {
         let sum = |d: usize| tokens.iter().map(|(weight, token)| weight * f64::from(of(token)[d])).sum::<f64>();
         (0..length).map(|d| (sum(d) / all) as f32).collect()
     };
-    Merged { at, key: mean(|token| &token.key), value: mean(|token| &token.value) }
+    Merged { at, key: mean(|token| &token.key), value: mean(|token| &token.value), tokens: 1 }
 }
 
 #[cfg(test)]
@@ -76,7 +88,7 @@ mod tests {
         let token = |key: [f32; 2], value: [f32; 2]| Token { key: key.to_vec(), value: value.to_vec() };
         let (a, b) = (token([1.0, 0.0], [2.0, 2.0]), token([0.0, 1.0], [0.0, 4.0]));
         let merged = average(7, &[(3.0, &a), (1.0, &b)]);
-        assert_eq!(merged, Merged { at: 7, key: vec![0.75, 0.25], value: vec![1.5, 2.5] });
+        assert_eq!(merged, Merged { at: 7, key: vec![0.75, 0.25], value: vec![1.5, 2.5], tokens: 1 });
         assert_eq!(cosine(&a.key, &b.key), 0.0);
         assert!((cosine(&a.key, &[3.0, 3.0]) - 0.5f64.sqrt()).abs() < 1e-12);
         assert_eq!(cosine(&a.key, &[0.0, 0.0]), 0.0);

@@ -8,7 +8,9 @@
 mod ems;
 mod expected;
 mod h2o;
+mod probe;
 mod random;
+mod razor;
 mod snapkv;
 mod treekv;
 mod window;
@@ -16,7 +18,9 @@ mod window;
 pub use ems::Ems;
 pub use expected::ExpectedAttention;
 pub use h2o::H2o;
+pub use probe::{HeadScores, probe};
 pub use random::Random;
+pub use razor::Razor;
 pub use snapkv::SnapKv;
 pub use treekv::TreeKv;
 pub use window::Window;
@@ -26,6 +30,7 @@ use crate::options::Options;
 use crate::{Error, Merging};
 use brevity_kernels::attention::packed::PackedHead;
 use brevity_measure::MethodCard;
+use brevity_model::forward::Model;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -129,6 +134,26 @@ pub trait Selection: Send + Sync {
     /// What it must have seen.
     fn observes(&self) -> Observes {
         Observes::default()
+    }
+
+    /// What it is once it has seen the model; `None` where it need not.
+    ///
+    /// # Errors
+    /// If the model cannot run.
+    fn learnt(&self, model: &Model) -> brevity_model::error::Result<Option<Arc<dyn Selection>>> {
+        let _ = model;
+        Ok(None)
+    }
+
+    /// Whether it has yet to see the model.
+    fn must_learn(&self) -> bool {
+        false
+    }
+
+    /// Whether this key-value head keeps every token, whatever the budget.
+    fn keeps_all(&self, layer: usize, head: usize) -> bool {
+        let _ = (layer, head);
+        false
     }
 
     /// A score per slot: the highest stay.

@@ -1,5 +1,6 @@
 //! How tokens that stay are represented: the coding of each block, from its tokens' arrival on.
 
+mod cskv;
 mod float;
 mod gear;
 mod kivi;
@@ -11,6 +12,7 @@ mod tiers;
 mod token;
 mod zipcache;
 
+pub use cskv::Cskv;
 pub use float::Float;
 pub use gear::Gear;
 pub use kivi::Kivi;
@@ -71,6 +73,11 @@ pub trait Store: Send + Sync {
     /// Whether keys are stored without their mean: one learnt from the first 64 tokens is taken off every key, which moves all
     /// scores of a query alike, and the softmax does not see it. Until it is known keys are f16.
     fn centres(&self) -> bool {
+        false
+    }
+
+    /// Whether heads are turned to their principal axes at the prompt's end; blocks take their [`forms`](Self::forms) from then on.
+    fn turns(&self) -> bool {
         false
     }
 

@@ -267,7 +267,7 @@ impl Job<'_> {
         x: &mut Aligned<f32>,
         wide: &mut Aligned<f32>,
     ) {
-        let (part, gains) = (&*head.blocks[block].k, head.blocks[block].gains.as_deref());
+        let (part, gains) = (&head.blocks[block].parts.k, head.blocks[block].gains.as_deref());
         let (steps, width) = (part.steps(), self.dim.next_multiple_of(8));
         let rows = q.len() / width;
         let mut from = Rows { at: q.as_ptr(), row: width, step: 1 };
@@ -340,7 +340,7 @@ impl Job<'_> {
         x: &mut Aligned<f32>,
         wide: &mut Aligned<f32>,
     ) {
-        let (part, gains) = (&*head.blocks[block].v, head.blocks[block].gains.as_deref());
+        let (part, gains) = (&head.blocks[block].parts.v, head.blocks[block].gains.as_deref());
         // A block may hold the first channels alone.
         let panels = panels.start..panels.end.min(part.panel_count());
         if panels.is_empty() {

@@ -20,11 +20,19 @@ pub struct PackedHead {
 
 #[derive(Clone)]
 pub(super) struct Block {
-    pub k: Arc<Part>,
-    pub v: Arc<Part>,
+    pub parts: Arc<Parts>,
     /// What the keys of the 64 slots are multiplied by, and then what the values are.
-    pub gains: Option<Box<[f32]>>,
+    pub gains: Option<Box<[f32; 2 * BLOCK]>>,
 }
+
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub k: Part,
+    pub v: Part,
+}
+
+/// Bytes of a side beside what it holds: itself, and a count of who shares it.
+const PART: usize = size_of::<Part>() + size_of::<usize>();
 
 /// How one side of a full block is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +68,6 @@ impl Form {
     }
 }
 
-/// Bytes of a part beside its numbers, with the two counts of its sharers.
-const PART: usize = size_of::<Part>() + 2 * size_of::<usize>();
-
 impl PackedHead {
     /// No slots yet, for heads of `dim` values.
     pub fn new(dim: usize) -> PackedHead {
@@ -96,12 +101,12 @@ impl PackedHead {
 
     /// Bytes of memory held that nobody before held: `seen` remembers what blocks were counted.
     pub fn bytes_beside(&self, seen: &mut HashSet<usize>) -> usize {
-        let mut part = |part: &Arc<Part>| match seen.insert(Arc::as_ptr(part) as usize) {
-            true => part.bytes() + PART,
+        let mut parts = |block: &Block| match seen.insert(Arc::as_ptr(&block.parts) as usize) {
+            true => block.parts.k.bytes() + block.parts.v.bytes() + 2 * PART,
             false => 0,
         };
-        let parts: usize = self.blocks.iter().map(|block| part(&block.k) + part(&block.v)).sum();
-        let gains: usize = self.blocks.iter().flat_map(|block| &block.gains).map(|gains| 4 * gains.len()).sum();
+        let parts: usize = self.blocks.iter().map(&mut parts).sum();
+        let gains = self.blocks.iter().filter(|block| block.gains.is_some()).count() * 8 * BLOCK;
         let own = self.blocks.capacity() * size_of::<Block>() + self.tilts.capacity() * size_of::<(usize, f32)>();
         parts + gains + own
     }
@@ -118,7 +123,7 @@ impl PackedHead {
 
     /// Codings of keys and values of a block.
     pub fn codings(&self, block: usize) -> (Coding, Coding) {
-        (self.blocks[block].k.coding(), self.blocks[block].v.coding())
+        (self.blocks[block].parts.k.coding(), self.blocks[block].parts.v.coding())
     }
 
     /// Stores a token in the next slot; a new block gets the codings given.
@@ -127,9 +132,9 @@ impl PackedHead {
     /// If the shapes do not fit, or the last block is coded by channel and not full.
     pub fn push(&mut self, k: &[f32], v: &[f32], codings: (Coding, Coding)) {
         let (slot, at) = (self.len % BLOCK, self.next(codings));
-        let block = &mut self.blocks[at];
-        Arc::make_mut(&mut block.k).write(slot, k);
-        Arc::make_mut(&mut block.v).write(slot, v);
+        let parts = Arc::make_mut(&mut self.blocks[at].parts);
+        parts.k.write(slot, k);
+        parts.v.write(slot, v);
         self.len += 1;
     }
 
@@ -148,13 +153,19 @@ impl PackedHead {
     pub fn reform(&mut self, block: usize, forms: (Form, Form)) {
         assert!((block + 1) * BLOCK <= self.len, "block {block} of {} slots is not full", self.len);
         let dim = self.dim;
-        let both = &mut self.blocks[block];
-        for (part, form, side) in [(&mut both.k, forms.0, Side::Keys), (&mut both.v, forms.1, Side::Values)] {
-            let narrows = form.channels != 0 && form.channels < part.channels();
-            if part.coding() != form.coding || narrows {
+        let parts = &mut self.blocks[block].parts;
+        let differs = |part: &Part, form: Form| {
+            part.coding() != form.coding || form.channels != 0 && form.channels < part.channels()
+        };
+        if !differs(&parts.k, forms.0) && !differs(&parts.v, forms.1) {
+            return;
+        }
+        let parts = Arc::make_mut(parts);
+        for (part, form, side) in [(&mut parts.k, forms.0, Side::Keys), (&mut parts.v, forms.1, Side::Values)] {
+            if differs(part, form) {
                 let mut tokens = vec![0.0; BLOCK * dim];
                 tokens.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read_wide(slot, x));
-                *part = Arc::new(form.part(side, dim, &tokens));
+                *part = form.part(side, dim, &tokens);
             }
         }
     }
@@ -166,7 +177,8 @@ impl PackedHead {
         }
         let last = len / BLOCK;
         let whole = |part: &Part| !part.coding().by_token() || part.repair().is_some() || part.channels() < self.dim;
-        if !len.is_multiple_of(BLOCK) && (whole(&self.blocks[last].k) || whole(&self.blocks[last].v)) {
+        let parts = &self.blocks[last].parts;
+        if !len.is_multiple_of(BLOCK) && (whole(&parts.k) || whole(&parts.v)) {
             self.reopen(last, open);
         }
         self.len = len;
@@ -205,8 +217,9 @@ impl PackedHead {
             } else {
                 let to = kept.next(codings);
                 let at = kept.len % BLOCK;
-                Arc::make_mut(&mut kept.blocks[to].k).take(at, &from.k, slot % BLOCK);
-                Arc::make_mut(&mut kept.blocks[to].v).take(at, &from.v, slot % BLOCK);
+                let parts = Arc::make_mut(&mut kept.blocks[to].parts);
+                parts.k.take(at, &from.parts.k, slot % BLOCK);
+                parts.v.take(at, &from.parts.v, slot % BLOCK);
                 kept.len += 1;
             }
             let tilt = self.tilts.iter().find(|(tilted, _)| *tilted == slot);
@@ -242,18 +255,32 @@ impl PackedHead {
         assert_eq!(self.dim, other.dim, "heads of one size");
         let factors = gains.0.chunks_exact(BLOCK).zip(gains.1.chunks_exact(BLOCK));
         for (block, (k, v)) in other.blocks.iter().zip(factors) {
-            let gains = Some([k, v].concat().into_boxed_slice());
-            self.blocks.push(Block { k: block.k.clone(), v: block.v.clone(), gains });
+            let mut gains = Box::new([0.0; 2 * BLOCK]);
+            gains[..BLOCK].copy_from_slice(k);
+            gains[BLOCK..].copy_from_slice(v);
+            self.blocks.push(Block { parts: block.parts.clone(), gains: Some(gains) });
         }
+        self.len += other.len;
+    }
+
+    /// Takes all of another head behind its own slots.
+    ///
+    /// # Panics
+    /// If its own slots fill no whole blocks, or the heads differ in size.
+    pub fn append(&mut self, other: PackedHead) {
+        assert!(self.len.is_multiple_of(BLOCK) && self.dim == other.dim, "whole blocks of heads of one size");
+        self.blocks.truncate(self.len / BLOCK);
+        self.tilts.extend(other.tilts.iter().map(|&(slot, by)| (self.len + slot, by)));
+        self.blocks.extend(other.blocks);
         self.len += other.len;
     }
 
     /// The block of the next slot.
     fn next(&mut self, codings: (Coding, Coding)) -> usize {
         if self.len / BLOCK == self.blocks.len() {
-            let k = Arc::new(Part::new(codings.0, Side::Keys, self.dim));
-            let v = Arc::new(Part::new(codings.1, Side::Values, self.dim));
-            self.blocks.push(Block { k, v, gains: None });
+            let k = Part::new(codings.0, Side::Keys, self.dim);
+            let v = Part::new(codings.1, Side::Values, self.dim);
+            self.blocks.push(Block { parts: Arc::new(Parts { k, v }), gains: None });
         }
         self.len / BLOCK
     }
@@ -277,7 +304,7 @@ impl PackedHead {
     fn read(&self, slot: usize, side: Side, out: &mut [f32]) {
         assert!(slot < self.len && out.len() == self.dim, "slot {slot} of {}, {} values", self.len, out.len());
         let (block, at) = (&self.blocks[slot / BLOCK], slot % BLOCK);
-        let (part, first) = if side == Side::Keys { (&block.k, 0) } else { (&block.v, BLOCK) };
+        let (part, first) = if side == Side::Keys { (&block.parts.k, 0) } else { (&block.parts.v, BLOCK) };
         part.read_wide(at, out);
         if let Some(gains) = &block.gains {
             out.iter_mut().for_each(|x| *x *= gains[first + at]);

@@ -75,7 +75,7 @@ impl Coding {
 pub struct Part {
     coding: Coding,
     side: Side,
-    dim: usize,
+    dim: u32,
     /// Units panel by panel, then scales, then zero points or least values.
     data: Aligned<u8>,
     /// What the codes leave behind, where it is given back.
@@ -89,7 +89,7 @@ impl Part {
     /// If codes have no such number of bits, or values are to be coded by channel.
     pub fn new(coding: Coding, side: Side, dim: usize) -> Part {
         assert!(coding.by_token() || side == Side::Keys, "values are coded by token");
-        let mut part = Part { coding, side, dim, data: Aligned::zeros(0), repair: None };
+        let mut part = Part { coding, side, dim: dim as u32, data: Aligned::zeros(0), repair: None };
         part.data = Aligned::zeros(part.codes() + part.parameters());
         part
     }
@@ -101,7 +101,7 @@ impl Part {
 
     /// Channels held: the first of a token's.
     pub(super) fn channels(&self) -> usize {
-        self.dim
+        self.dim as usize
     }
 
     /// What the codes leave behind, where it is given back.
@@ -132,7 +132,7 @@ impl Part {
     /// Steps of k: channels filled up to a multiple of 8, or slots.
     pub(super) fn steps(&self) -> usize {
         match self.side {
-            Side::Keys => self.dim.next_multiple_of(DEEP),
+            Side::Keys => self.channels().next_multiple_of(DEEP),
             Side::Values => BLOCK,
         }
     }
@@ -140,7 +140,7 @@ impl Part {
     pub(super) fn panel_count(&self) -> usize {
         match self.side {
             Side::Keys => BLOCK / LANES,
-            Side::Values => self.dim.div_ceil(LANES),
+            Side::Values => self.channels().div_ceil(LANES),
         }
     }
 
@@ -215,7 +215,7 @@ impl Part {
     /// # Panics
     /// If the coding is by channel, or the shapes do not fit.
     pub fn write(&mut self, slot: usize, x: &[f32]) {
-        assert!(slot < BLOCK && x.len() == self.dim, "slot {slot}, {} values", x.len());
+        assert!(slot < BLOCK && x.len() == self.channels(), "slot {slot}, {} values", x.len());
         match self.coding {
             Coding::F32 => self.put(slot, x.iter().copied()),
             Coding::F16 => self.put(slot, x.iter().map(|x| x.clamp(-65504.0, 65504.0))),
@@ -235,11 +235,11 @@ impl Part {
         let as_it_is =
             self.coding == from.coding && self.coding.by_token() && self.dim == from.dim && from.repair.is_none();
         if !as_it_is {
-            let mut x = vec![0.0; self.dim];
+            let mut x = vec![0.0; self.channels()];
             from.read_wide(from_slot, &mut x);
             return self.write(slot, &x);
         }
-        let mut x = vec![0.0; self.dim];
+        let mut x = vec![0.0; self.channels()];
         from.read_codes(from_slot, &mut x);
         self.put(slot, x.iter().copied());
         if let Coding::Token(_) = self.coding {
@@ -264,15 +264,15 @@ impl Part {
     /// # Panics
     /// If the shapes do not fit.
     pub fn write_block(&mut self, x: &[f32]) {
-        assert_eq!(x.len(), BLOCK * self.dim, "a block of tokens");
+        assert_eq!(x.len(), BLOCK * self.channels(), "a block of tokens");
         let Coding::Channel(bits) = self.coding else {
-            return x.chunks_exact(self.dim).enumerate().for_each(|(slot, x)| self.write(slot, x));
+            return x.chunks_exact(self.channels()).enumerate().for_each(|(slot, x)| self.write(slot, x));
         };
         let (codes, steps) = (self.codes(), self.steps());
         let top = f32::from((1u16 << bits) - 1);
-        let mut grids = Vec::with_capacity(self.dim);
-        for channel in 0..self.dim {
-            let column = x.iter().skip(channel).step_by(self.dim);
+        let mut grids = Vec::with_capacity(self.channels());
+        for channel in 0..self.channels() {
+            let column = x.iter().skip(channel).step_by(self.channels());
             let (low, high) = column.fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
             let least = f32_to_f16(low.clamp(-65504.0, 65504.0));
             let scale = f32_to_f16(((high - f16_to_f32(least)) / top).clamp(0.0, 65504.0));
@@ -280,7 +280,7 @@ impl Part {
             self.data[codes + 2 * steps + 2 * channel..][..2].copy_from_slice(&least.to_ne_bytes());
             grids.push((f16_to_f32(scale), f16_to_f32(least)));
         }
-        for (slot, x) in x.chunks_exact(self.dim).enumerate() {
+        for (slot, x) in x.chunks_exact(self.channels()).enumerate() {
             let code = |(&x, &(scale, least)): (&f32, &(f32, f32))| match scale > 0.0 {
                 true => ((x - least) / scale).round_ties_even().clamp(0.0, top),
                 false => 0.0,
@@ -294,7 +294,7 @@ impl Part {
     /// # Panics
     /// If the shapes do not fit.
     pub fn read(&self, slot: usize, out: &mut [f32]) {
-        assert!(slot < BLOCK && out.len() == self.dim, "slot {slot}, {} values", out.len());
+        assert!(slot < BLOCK && out.len() == self.channels(), "slot {slot}, {} values", out.len());
         self.read_codes(slot, out);
         match self.coding {
             Coding::F32 | Coding::F16 => {}
@@ -315,7 +315,7 @@ impl Part {
 
     /// Reads a token that may have more channels than are held: the others are zero.
     pub(super) fn read_wide(&self, slot: usize, out: &mut [f32]) {
-        let held = self.dim.min(out.len());
+        let held = self.channels().min(out.len());
         self.read(slot, &mut out[..held]);
         out[held..].fill(0.0);
     }
