@@ -19,6 +19,14 @@ impl Amount {
         }
     }
 
+    /// The same so many thousandths of times, a share up to the whole.
+    pub fn times(self, thousandths: usize) -> Amount {
+        match self {
+            Amount::Tokens(tokens) => Amount::Tokens(tokens * thousandths / 1000),
+            Amount::Share(share) => Amount::Share((u64::from(share) * thousandths as u64 / 1000).min(10_000) as u32),
+        }
+    }
+
     /// The same over a divisor.
     pub fn over(self, divisor: usize) -> Amount {
         match self {

@@ -1,7 +1,7 @@
 //! All methods that shrink the cache, by name.
 
 use crate::merging::{KvMerger, Merging, MiniCache};
-use crate::selection::{Ems, ExpectedAttention, H2o, Random, Razor, Selection, SnapKv, TreeKv, Window};
+use crate::selection::{CompressKv, Ems, ExpectedAttention, H2o, Random, Razor, Selection, SnapKv, TreeKv, Window};
 use crate::store::{Cskv, Float, Gear, Kivi, Mikv, Mixed, Saq, Store, TokenInt, ZipCache};
 use crate::{Error, disk};
 use brevity_measure::MethodCard;
@@ -26,7 +26,7 @@ const STORES: [(&str, Read<dyn Store>); 13] = [
     ("mixed", |text| Ok(Arc::new(Mixed::read(text)?))),
 ];
 
-const SELECTIONS: [(&str, Read<dyn Selection>); 8] = [
+const SELECTIONS: [(&str, Read<dyn Selection>); 9] = [
     ("window", |text| Ok(Arc::new(Window::read(text)?))),
     ("random", |text| Ok(Arc::new(Random::read(text)?))),
     ("h2o", |text| Ok(Arc::new(H2o::read(text)?))),
@@ -34,6 +34,7 @@ const SELECTIONS: [(&str, Read<dyn Selection>); 8] = [
     ("expected", |text| Ok(Arc::new(ExpectedAttention::read(text)?))),
     ("treekv", |text| Ok(Arc::new(TreeKv::read(text)?))),
     ("ems", |text| Ok(Arc::new(Ems::read(text)?))),
+    ("compresskv", |text| Ok(Arc::new(CompressKv::read(text)?))),
     ("razor", |text| Ok(Arc::new(Razor::read(text)?))),
 ];
 

@@ -272,7 +272,7 @@ mod tests {
             ("snapkv:budget=32,window=32", "33 is the least"),
             ("kivi:bits=5", "2, 3, 4 or 8"),
             ("int4:bits=3", "no option"),
-            ("mixed:keys=4452,values=444", "as many digits"),
+            ("mixed:keys=4432,values=444", "as many digits"),
             ("mixed:keys=45,values=44", "2, 3, 4, 8 or h"),
             ("h2o:budget", "budget"),
             ("kvmerger + int4", "none is named"),

@@ -96,7 +96,8 @@ fn nano() -> Option<(Model, Vec<u32>)> {
 /// Logits of the second half, after a prompt of the first.
 fn second_half(model: &Model, tokens: &[u32], spec: &str) -> (Matrix, u64) {
     let spec = Spec::parse(spec).unwrap();
-    assert_eq!(spec.cache(model.config(), 512).is_err(), spec.to_string().contains("razor"));
+    let learns = ["razor", "compresskv"].iter().any(|name| spec.to_string().contains(name));
+    assert_eq!(spec.cache(model.config(), 512).is_err(), learns);
     let mut cache = spec.learnt(model).unwrap().cache(model.config(), tokens.len()).unwrap();
     let (prompt, rest) = tokens.split_at(tokens.len() / 2);
     model.forward(&mut [Sequence { tokens: prompt, cache: &mut cache }], Logits::None, None).unwrap();
@@ -130,6 +131,9 @@ fn retrieval_heads_are_found_and_keep_everything() {
     // Retrieval heads are worth more than others: the same bytes for every head lose more.
     let window = loss("window:budget=60%");
     assert!(chain[0].0 < window.0 && chain[0].1 < window.1 + 100_000, "{chain:?} {window:?}");
+    // Layers and heads that know better than the same rule for all.
+    let [compress, snap] = ["compresskv:budget=25%", "snapkv:budget=25%"].map(&loss);
+    assert!(compress.0 < snap.0 && compress.1 < snap.1 + snap.1 / 5, "{compress:?} {snap:?}");
     // Two layers hold their directions once: less than three quarters of the bytes where all layers are paired.
     let [whole, paired, none] = ["f16", "minicache:from=0,keep=5", "minicache:from=0,keep=100"].map(&loss);
     assert!(paired.1 * 100 < whole.1 * 85 && paired.0 > whole.0 && none.0 == whole.0, "{whole:?} {paired:?} {none:?}");

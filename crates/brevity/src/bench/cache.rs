@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 36] = [
+const SPECS: [&str; 37] = [
     "f16",
     "int8",
     "int4",
@@ -45,6 +45,7 @@ const SPECS: [&str; 36] = [
     "expected:budget=25%",
     "treekv:budget=25%",
     "ems:budget=25%",
+    "compresskv:budget=25%",
     "razor",
     "razor:induction=50",
     "minicache",

@@ -1,6 +1,7 @@
 //! Attention over the heads of a layer, and what selections see of it.
 
 use super::{Cache, Head, Layer};
+use crate::Selection;
 use crate::slots::Slots;
 use brevity_kernels::attention::TappedWeights;
 use brevity_kernels::attention::packed::{PackedHead, PackedQuery, attend_packed};
@@ -102,7 +103,7 @@ impl Cache {
     }
 
     /// Attention that the observed queries of a layer give to each slot of each head.
-    pub(super) fn observe(&self, layer: usize) -> Vec<Vec<u64>> {
+    pub(super) fn observe(&self, layer: usize, selection: &dyn Selection) -> Vec<Vec<u64>> {
         let Layer { heads, queries, .. } = &self.layers[layer];
         let totals = Totals::new(heads, self.shape.heads / self.shape.kv_heads);
         let held: Vec<&PackedHead> = heads.iter().map(|head| &head.stored).collect();
@@ -112,9 +113,20 @@ impl Cache {
             let seen = |head: usize, _: usize| heads[head].slots.seen(*position, None);
             let q = self.turned(layer, MatrixView::from_row(q));
             let query = PackedQuery { q: q.view(), scale, seen: &seen };
-            attend_packed(&held, &query, &mut out.view_mut(), Some(&|tapped| totals.add(&tapped)));
+            let add = |tapped: TappedWeights<'_>| {
+                if selection.listens(layer, tapped.head) {
+                    totals.add(&tapped);
+                }
+            };
+            attend_packed(&held, &query, &mut out.view_mut(), Some(&add));
         }
-        totals.done()
+        let mut observed = totals.done();
+        let alike = observed.iter().all(|sums| sums.len() == observed[0].len());
+        if selection.by_layer() && alike {
+            let all = (0..observed[0].len()).map(|slot| observed.iter().map(|sums| sums[slot]).sum()).collect();
+            observed = vec![all; observed.len()];
+        }
+        observed
     }
 
     /// Shows rows of weights to an observer, gaps filled with zeros, in the order of positions.

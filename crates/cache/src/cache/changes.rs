@@ -62,7 +62,7 @@ impl Cache {
         for layer in 0..self.layers.len() {
             let observed = match selection.observes().queries {
                 0 => vec![Vec::new(); self.shape.kv_heads],
-                _ => self.observe(layer),
+                _ => self.observe(layer, &*selection),
             };
             let queries: Vec<Matrix> =
                 self.layers[layer].queries.iter().map(|(_, q)| self.turned(layer, MatrixView::from_row(q))).collect();

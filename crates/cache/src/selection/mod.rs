@@ -5,6 +5,7 @@
 //! chooses for itself. It happens at the end of the prompt and then wherever the length is a multiple of 64, so a head never holds
 //! more than the budget and 63 tokens while it generates.
 
+mod compresskv;
 mod ems;
 mod expected;
 mod h2o;
@@ -15,6 +16,7 @@ mod snapkv;
 mod treekv;
 mod window;
 
+pub use compresskv::CompressKv;
 pub use ems::Ems;
 pub use expected::ExpectedAttention;
 pub use h2o::H2o;
@@ -131,6 +133,23 @@ pub trait Selection: Send + Sync {
     /// How much stays.
     fn budget(&self) -> Budget;
 
+    /// How much stays in a layer, where layers differ; nothing goes before the text is longer than [`budget`](Self::budget).
+    fn budget_in(&self, layer: usize) -> Budget {
+        let _ = layer;
+        self.budget()
+    }
+
+    /// Whether the observed queries of a query head count.
+    fn listens(&self, layer: usize, head: usize) -> bool {
+        let _ = (layer, head);
+        true
+    }
+
+    /// Whether the observed queries of all heads of a layer are added up, so that all keep the same tokens.
+    fn by_layer(&self) -> bool {
+        false
+    }
+
     /// What it must have seen.
     fn observes(&self) -> Observes {
         Observes::default()
@@ -177,7 +196,7 @@ pub trait Selection: Send + Sync {
 
 /// The slots that stay, rising, when `read` tokens were read; nothing where all fit the budget.
 pub(crate) fn kept(selection: &dyn Selection, head: &HeadView<'_>, read: usize) -> Option<Vec<usize>> {
-    let (len, budget) = (head.positions.len(), selection.budget());
+    let (len, budget) = (head.positions.len(), selection.budget_in(head.layer));
     let tokens = budget.of(read);
     if len <= tokens {
         return None;

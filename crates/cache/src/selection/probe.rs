@@ -69,7 +69,7 @@ pub fn probe(model: &Model) -> Result<HeadScores> {
 }
 
 /// A token drawn by lot, the same on every machine.
-fn drawn(i: u64, vocab: u64) -> u32 {
+pub(super) fn drawn(i: u64, vocab: u64) -> u32 {
     let x = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     ((x >> 32) % vocab.max(1)) as u32

@@ -177,8 +177,8 @@ impl PackedHead {
         }
         let last = len / BLOCK;
         let whole = |part: &Part| !part.coding().by_token() || part.repair().is_some() || part.channels() < self.dim;
-        let parts = &self.blocks[last].parts;
-        if !len.is_multiple_of(BLOCK) && (whole(&parts.k) || whole(&parts.v)) {
+        let Block { parts, gains } = &self.blocks[last];
+        if !len.is_multiple_of(BLOCK) && (whole(&parts.k) || whole(&parts.v) || gains.is_some()) {
             self.reopen(last, open);
         }
         self.len = len;

@@ -312,6 +312,17 @@ fn a_tilted_slot_counts_as_several_tokens_and_gains_multiply() {
     whole.key(77, &mut a);
     sharing.key(77, &mut b);
     assert!(a.iter().zip(&b).all(|(a, b)| a * gains.0[77] == *b));
+    let mut cut = sharing.clone();
+    cut.truncate(80, (Coding::F32, Coding::F32));
+    cut.push(k.row(80), v.row(80), (Coding::F32, Coding::F32));
+    cut.key(77, &mut a);
+    assert_eq!(a, b, "what is cut keeps its gains");
+    cut.key(80, &mut a);
+    assert_eq!(a, k.row(80), "what comes after has none");
+    let mut longer = whole.clone();
+    longer.append(cut);
+    longer.key(640 + 80, &mut a);
+    assert_eq!((longer.len(), &a[..]), (721, k.row(80)));
     let case = Case { seen: vec![0..640; 2], q: matrix(2, 64, 9), heads: vec![sharing.clone()] };
     let (two, one) = (case.run(0..2, None), case.run(1..2, None));
     assert_eq!(bits(&two)[64..], bits(&one)[..]);
