@@ -459,6 +459,12 @@ pub struct PackArgs {
     /// A file, or a directory of the same layout, to store differences from; unpacking needs it again
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// A language model that predicts text: nano, or what run takes; unpacking needs the same one again
+    #[arg(long, value_name = "MODEL", conflicts_with = "base")]
+    pub model: Option<String>,
+    /// With --model: byte by byte beside the byte engine, smaller and slower than token by token
+    #[arg(long, requires = "model")]
+    pub exact_bytes: bool,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -525,6 +531,9 @@ pub struct UnpackArgs {
     /// What a difference was made from: the file, or the directory of the same layout
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// The language model that it was packed with (default: the embedded one)
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -549,6 +558,9 @@ pub struct TestArgs {
     /// What a difference was made from: the file, or the directory of the same layout
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// The language model that it was packed with (default: the embedded one)
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,
@@ -567,6 +579,9 @@ pub struct CatArgs {
     /// What a difference was made from: the file, or the directory of the same layout
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// The language model that it was packed with (default: the embedded one)
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
     /// Memory to stay below
     #[arg(long, value_name = "SIZE", default_value = ARCHIVE_MEMORY)]
     pub memory: String,

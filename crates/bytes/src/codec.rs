@@ -9,6 +9,7 @@
 //! | 6 | [`dna`]: bases, bytes of the list of cases and of its payload, the payload, the same of everything else (varints), the coded bases |
 //! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes, banks (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
 //! | 5 | [`tensors`] |
+//! | 8 | [`lm`] |
 //! | 7 | the name of a file (its length, varint), its hash, [`tensors`] beside it |
 
 use crate::cm::{self, Settings};
@@ -16,7 +17,7 @@ use crate::level::{Level, Pipeline};
 use crate::tensors::base::{Base, Bases};
 use crate::tensors::{self, Segment};
 use crate::transform::{arm64, calls, records, words};
-use crate::{bwt, dna, lz, varint};
+use crate::{bwt, dna, lm, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
 
@@ -51,9 +52,20 @@ pub enum Failure {
         /// What was found.
         found: String,
     },
+    /// It was coded behind a model that is not there.
+    Model {
+        /// The model's name.
+        name: String,
+        /// Its hash.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The model fails.
+    Predict(String),
 }
 
-fn backend() -> Backend {
+pub(crate) fn backend() -> Backend {
     match Isa::current() {
         Isa::Avx512 => Backend::Avx512,
         Isa::Avx2 => Backend::Avx2,
@@ -99,12 +111,16 @@ pub fn encode_segments(bytes: &[u8], segments: &[Segment], base: Option<&Base>, 
     if coded.len() <= bytes.len() { coded } else { encode(bytes, level) }
 }
 
-/// Decodes a block that may be a difference from a file of a base, as [`decode`] does.
+/// Decodes a block that may be a difference from a file of a base or need a model, as [`decode`] does.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn decode_against(payload: &[u8], length: usize, memory: u64, bases: &Bases) -> Result<Vec<u8>, Failure> {
-    let Some((&DELTA, mut rest)) = payload.split_first() else { return decode(payload, length, memory) };
+    let mut rest = match payload.split_first() {
+        Some((&DELTA, rest)) => rest,
+        Some((&lm::MODEL, rest)) => return lm::decode(rest, length, memory, bases.models()),
+        _ => return decode(payload, length, memory),
+    };
     let size = varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed)?;
     let (name, rest) = rest.split_at_checked(size).ok_or(Failure::Malformed)?;
     let (hash, rest) = rest.split_first_chunk().ok_or(Failure::Malformed)?;
@@ -216,7 +232,9 @@ fn unsequence(mut rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fa
         let (payload, after) = rest.split_at_checked(packed).ok_or(Failure::Malformed)?;
         rest = after;
         // A payload within the payload is not of this kind.
-        if raw > length.saturating_mul(16).saturating_add(16) || matches!(payload.first(), Some(&(DNA | TENSORS))) {
+        if raw > length.saturating_mul(16).saturating_add(16)
+            || matches!(payload.first(), Some(&(DNA | TENSORS | DELTA | lm::MODEL)))
+        {
             return Err(Failure::Malformed);
         }
         decode(payload, raw, memory - needed)
@@ -283,6 +301,7 @@ fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
         text: transform == Transform::Words,
         words: count,
         nets: usize::from(banks >> 4),
+        beside: false,
     };
     let streams = match banks & 15 {
         1 => cm::encode::<1, 48>(&mut data, settings, backend()),
@@ -318,7 +337,7 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
         SORT => unsort(rest, length, memory),
         DNA => unsequence(rest, length, memory),
         TENSORS => tensors::decode(rest, length, memory, None, backend()),
-        DELTA => decode_against(payload, length, memory, &Bases::default()),
+        DELTA | lm::MODEL => decode_against(payload, length, memory, &Bases::default()),
         _ => Err(Failure::Malformed),
     }
 }
@@ -329,6 +348,8 @@ pub fn memory(payload: &[u8], length: usize) -> u64 {
         [MIX, _, table, matches, _, banks, ..] => cm::memory((*table).into(), (*matches).into(), *banks),
         [SORT, ..] => 5 * length as u64,
         [DNA, ..] => dna::memory(length),
+        // Alone: the model runs on all threads.
+        [lm::MODEL, ..] => return u64::MAX,
         _ => 0,
     };
     (3 * length as u64).saturating_add(tables)
@@ -359,6 +380,7 @@ fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
         text: transform == Transform::Words,
         words: count,
         nets: usize::from(banks >> 4),
+        beside: false,
     };
     let mut out = vec![0; coded];
     match banks & 15 {

@@ -112,6 +112,21 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// The model that predicts is missing, or another one.
+    #[error(
+        "the archive was packed with the model {name:?} (BLAKE3 {expected}…): {found}\n  next: name that model with --model"
+    )]
+    Model {
+        /// Its name in the archive.
+        name: String,
+        /// The first 16 bytes of its hash.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The model that predicts cannot be run.
+    #[error("the model that predicts: {0}")]
+    Predict(String),
     /// The caller asked to stop.
     #[error("stopped")]
     Stopped,
@@ -122,6 +137,12 @@ pub enum Error {
 
 /// Results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<brevity_model::Error> for Error {
+    fn from(error: brevity_model::Error) -> Self {
+        Self::Predict(error.to_string())
+    }
+}
 
 impl Error {
     /// An error of the system.

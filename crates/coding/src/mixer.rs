@@ -31,6 +31,11 @@ impl<const X: usize> Mixer<X> {
         Self { sets: vec![[weight; X]; sets], learnt: vec![0; sets], chosen: 0, output: 0, p: 32_768 }
     }
 
+    /// Gives one input another weight to begin with, in every set.
+    pub fn set_weight(&mut self, input: usize, weight: i32) {
+        self.sets.iter_mut().filter_map(|set| set.get_mut(input)).for_each(|held| *held = weight);
+    }
+
     /// Mixes the inputs with the weights of `set` (the last one where there are not so many): log-odds in units of 1/256.
     #[inline(always)]
     pub fn mix<S: Simd>(&mut self, inputs: &[i32; X], set: usize, logistic: &Logistic) -> i32 {

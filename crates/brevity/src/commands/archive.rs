@@ -1,10 +1,12 @@
 //! `brevity list`, `test` and `cat`, and what all commands of archives share.
 
 use crate::cli::{CatArgs, Global, ListArgs, TestArgs};
+use crate::open::short_name;
 use crate::progress::Show;
 use crate::{output, stop};
 use anyhow::{Context, Result, bail};
 use brevity_bytes::archive::{Archive, Entry, Kind};
+use brevity_bytes::lm::{Models, Predictor};
 use brevity_measure::bits::{format_bytes, parse_size};
 use brevity_measure::table::{Cell, Column, Table};
 use serde_json::{Value, json};
@@ -17,8 +19,9 @@ use std::path::Path;
 pub trait Source: Read + Seek {}
 impl<T: Read + Seek> Source for T {}
 
-/// Opens an archive by path, perhaps beside what it is a difference from; `-` is standard input, which is read whole.
-pub fn open(path: &Path, base: Option<&Path>, memory: &str) -> Result<Archive<Box<dyn Source>>> {
+/// Opens an archive by path, perhaps beside what it is a difference from, and with the model that it may have been packed with;
+/// `-` is standard input, which is read whole.
+pub fn open(path: &Path, base: Option<&Path>, model: Option<&str>, memory: &str) -> Result<Archive<Box<dyn Source>>> {
     let memory = parse_size(memory).context("--memory")?;
     let source: Box<dyn Source> = if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -31,15 +34,25 @@ pub fn open(path: &Path, base: Option<&Path>, memory: &str) -> Result<Archive<Bo
         Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
     };
     let archive = Archive::open(source, memory).with_context(|| path.display().to_string())?;
-    Ok(match base {
+    let archive = match base {
         Some(base) => archive.against(base),
         None => archive,
-    })
+    };
+    let model = model.map(str::to_owned);
+    Ok(archive.with_models(Models::new(Box::new(move || {
+        predictor(model.as_deref(), Show::choose(true)).map_err(|error| format!("{error:#}"))
+    }))))
+}
+
+/// The model of this name, or the embedded one, ready to predict.
+pub fn predictor(name: Option<&str>, show: Show) -> Result<Predictor> {
+    let source = crate::open::open(name, show)?;
+    Ok(Predictor::load(&source, &short_name(source.label()))?)
 }
 
 /// Runs `brevity list`.
 pub fn list(args: ListArgs, global: &Global) -> Result<()> {
-    let archive = open(&args.archive, None, &args.memory)?;
+    let archive = open(&args.archive, None, None, &args.memory)?;
     let mut entries: Vec<&Entry> = archive.entries().iter().collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let raw: u64 = entries.iter().map(|entry| entry.size()).sum();
@@ -106,7 +119,7 @@ fn date(seconds: i64) -> String {
 
 /// Runs `brevity test`.
 pub fn test(args: TestArgs, global: &Global) -> Result<()> {
-    let mut archive = open(&args.archive, args.base.as_deref(), &args.memory)?;
+    let mut archive = open(&args.archive, args.base.as_deref(), args.model.as_deref(), &args.memory)?;
     let raw: u64 = archive.entries().iter().map(Entry::size).sum();
     let phase = Show::choose(global.quiet || global.json).phase("testing", raw);
     let wanted: Vec<usize> = (0..archive.blocks().len()).collect();
@@ -146,7 +159,7 @@ pub fn test(args: TestArgs, global: &Global) -> Result<()> {
 /// Runs `brevity cat`.
 pub fn cat(args: CatArgs) -> Result<()> {
     let range = range(&args.range)?;
-    let mut archive = open(&args.archive, args.base.as_deref(), &args.memory)?;
+    let mut archive = open(&args.archive, args.base.as_deref(), args.model.as_deref(), &args.memory)?;
     let entry = archive.find(&args.path)?;
     write_to(&mut archive, entry, range, &mut std::io::stdout().lock())
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 /// Runs the command.
 pub fn run(args: PatchArgs, global: &Global) -> Result<()> {
     std::fs::metadata(&args.old).with_context(|| format!("cannot read {}", args.old.display()))?;
-    let mut archive = open(&args.patch, Some(&args.old), &args.memory)?;
+    let mut archive = open(&args.patch, Some(&args.old), None, &args.memory)?;
     let (count, bytes) = (archive.entries().len(), archive.entries().iter().map(Entry::size).sum::<u64>());
     if args.old.is_dir() {
         if !args.force && std::fs::symlink_metadata(&args.output).is_ok() {

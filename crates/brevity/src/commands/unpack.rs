@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// Runs the command.
 pub fn run(args: UnpackArgs, global: &Global) -> Result<()> {
-    let mut archive = open(&args.archive, args.base.as_deref(), &args.memory)?;
+    let mut archive = open(&args.archive, args.base.as_deref(), args.model.as_deref(), &args.memory)?;
     if let Some(output) = &args.output {
         let entry = the_one_file(archive.entries(), &args.paths)?;
         if output == Path::new("-") {

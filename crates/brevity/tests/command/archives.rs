@@ -112,3 +112,25 @@ fn an_archive_of_differences_wants_its_base() {
     assert_eq!(back, std::fs::read(&new).unwrap());
     run(&["test", arg(&archive), "--base", arg(next)]).refused(&["model.safetensors"]);
 }
+
+#[test]
+fn a_text_behind_the_embedded_model() {
+    let directory = temporary();
+    let (text, archive) = (directory.path().join("sea.txt"), directory.path().join("sea.brv"));
+    let content = "The captain stood on the deck and looked at the sea. There is a storm coming, he said.\n";
+    std::fs::write(&text, content).unwrap();
+    let packed = run(&["pack", "--json", "--model", "nano", arg(&text), "-o", arg(&archive)]).json();
+    let model = &packed["model"];
+    assert!(
+        model["bytes"].as_u64().unwrap() > 16_000_000 && model["training_set"].as_str().unwrap().starts_with("known")
+    );
+    assert_eq!(run(&["cat", arg(&archive), "sea.txt"]).ok().out, content);
+    let out = directory.path().join("out");
+    run(&["unpack", arg(&archive), "-C", arg(&out)]).ok();
+    assert_eq!(std::fs::read_to_string(out.join("sea.txt")).unwrap(), content);
+    let other = directory.path().join("other");
+    Tiny::narrow().write(&other);
+    run(&["test", arg(&archive), "--model", arg(&other)]).refused(&["nano", "--model"]);
+    run(&["pack", "--model", "nano", "--base", arg(&text), arg(&text)]).refused(&["--base"]);
+    run(&["pack", "--model", "none.gguf", arg(&text), "-o", "-"]).refused(&["none.gguf"]);
+}

@@ -12,7 +12,7 @@ mod unpack;
 
 pub(crate) use index::check_path;
 pub use index::{Entry, Kind};
-pub use pack::{PackOptions, Packed, pack, pack_against, pack_stream};
+pub use pack::{PackOptions, Packed, pack, pack_against, pack_behind, pack_stream, pack_stream_behind};
 pub use reader::{Archive, Block};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 

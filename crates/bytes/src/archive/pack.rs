@@ -6,6 +6,7 @@ use super::{MAGIC, Progress, VERSION};
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::level::Level;
+use crate::lm::{self, Behind};
 use crate::tensors::Segment;
 use crate::tensors::base::{Base, Bases};
 use crate::tensors::layout::{self, Tensor};
@@ -55,7 +56,20 @@ struct Source {
 /// # Errors
 /// For what cannot be read, is no file, directory or link, has a name that is not UTF-8, is named twice, or changes meanwhile.
 pub fn pack(paths: &[PathBuf], out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
-    pack_with(paths, Bases::default(), out, options)
+    pack_with(paths, Bases::default(), None, out, options)
+}
+
+/// Packs files and directories, text behind a model, on all threads at once.
+///
+/// # Errors
+/// As [`pack`], and if the model fails.
+pub fn pack_behind(
+    paths: &[PathBuf],
+    model: Behind<'_>,
+    out: &mut dyn Write,
+    options: &PackOptions<'_>,
+) -> Result<Packed> {
+    pack_with(paths, Bases::default(), Some(model), out, options)
 }
 
 /// Packs files and directories as differences from those of the same path in the directory `base`, or a file from the file `base`.
@@ -64,10 +78,16 @@ pub fn pack(paths: &[PathBuf], out: &mut dyn Write, options: &PackOptions<'_>) -
 /// As [`pack`], and if the base cannot be read.
 pub fn pack_against(paths: &[PathBuf], base: &Path, out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
     fs::metadata(base).map_err(|error| Error::io("read", base, error))?;
-    pack_with(paths, Bases::new(base), out, options)
+    pack_with(paths, Bases::new(base), None, out, options)
 }
 
-fn pack_with(paths: &[PathBuf], bases: Bases, out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
+fn pack_with(
+    paths: &[PathBuf],
+    bases: Bases,
+    model: Option<Behind<'_>>,
+    out: &mut dyn Write,
+    options: &PackOptions<'_>,
+) -> Result<Packed> {
     let mut sources = Vec::new();
     for path in paths {
         collect_named(path, &mut sources)?;
@@ -81,7 +101,7 @@ fn pack_with(paths: &[PathBuf], bases: Bases, out: &mut dyn Write, options: &Pac
         let extension = source.file.extension().map(|e| e.to_ascii_lowercase());
         (!matches!(source.entry.kind, Kind::File(_)), !source.text, extension, name(source))
     });
-    let mut packer = Packer::new(out, options)?;
+    let mut packer = Packer::new(out, model, options)?;
     let mut last = None;
     for source in sources {
         if let Kind::File(size) = source.entry.kind {
@@ -101,8 +121,32 @@ fn pack_with(paths: &[PathBuf], bases: Bases, out: &mut dyn Write, options: &Pac
 /// # Errors
 /// If it cannot be read or written.
 pub fn pack_stream(name: &str, input: &mut dyn Read, out: &mut dyn Write, options: &PackOptions<'_>) -> Result<Packed> {
+    stream(name, input, None, out, options)
+}
+
+/// Packs one stream under a name, text behind a model.
+///
+/// # Errors
+/// If it cannot be read or written, or the model fails.
+pub fn pack_stream_behind(
+    name: &str,
+    input: &mut dyn Read,
+    model: Behind<'_>,
+    out: &mut dyn Write,
+    options: &PackOptions<'_>,
+) -> Result<Packed> {
+    stream(name, input, Some(model), out, options)
+}
+
+fn stream(
+    name: &str,
+    input: &mut dyn Read,
+    model: Option<Behind<'_>>,
+    out: &mut dyn Write,
+    options: &PackOptions<'_>,
+) -> Result<Packed> {
     check_path(name)?;
-    let mut packer = Packer::new(out, options)?;
+    let mut packer = Packer::new(out, model, options)?;
     let size = packer.take(Path::new("standard input"), input)?;
     packer.index.entries.push(Entry { path: name.into(), kind: Kind::File(size), mode: 0o644, modified: (0, 0) });
     packer.finish()
@@ -230,6 +274,7 @@ struct Full {
 struct Packer<'o, 'p> {
     out: &'o mut dyn Write,
     options: PackOptions<'p>,
+    model: Option<Behind<'p>>,
     block: usize,
     /// Blocks that are coded at once.
     batch: usize,
@@ -244,8 +289,9 @@ struct Packer<'o, 'p> {
 }
 
 impl<'o, 'p> Packer<'o, 'p> {
-    fn new(out: &'o mut dyn Write, options: &PackOptions<'p>) -> Result<Self> {
-        let mut block = options.block.unwrap_or(options.level.block).clamp(1 << 12, 1 << 30);
+    fn new(out: &'o mut dyn Write, model: Option<Behind<'p>>, options: &PackOptions<'p>) -> Result<Self> {
+        let most = if model.is_some() { lm::BLOCK } else { options.level.block };
+        let mut block = options.block.unwrap_or(most).clamp(1 << 12, 1 << 30);
         while options.level.memory(block) > options.memory && block > 1 << 16 {
             block /= 2;
         }
@@ -254,10 +300,11 @@ impl<'o, 'p> Packer<'o, 'p> {
             let what = format!("level {} (a lower one needs less)", options.level.number);
             return Err(Error::Memory { what, needed: one, limit: options.memory });
         }
-        let batch = ((options.memory / one) as usize).clamp(1, pool::threads());
+        let batch = if model.is_some() { 1 } else { ((options.memory / one) as usize).clamp(1, pool::threads()) };
         let mut packer = Self {
             out,
             options: *options,
+            model,
             block,
             batch,
             full: Vec::new(),
@@ -344,6 +391,20 @@ impl<'o, 'p> Packer<'o, 'p> {
     /// Codes and writes the blocks that are full.
     fn flush(&mut self) -> Result<()> {
         let full = std::mem::take(&mut self.full);
+        let coded = match self.model {
+            Some(model) => full.iter().map(|full| self.behind(full, model)).collect::<Result<_>>()?,
+            None => self.together(&full),
+        };
+        for (Full { bytes: raw, .. }, payload) in full.iter().zip(coded) {
+            self.frame(Tag::Block, raw, &payload)?;
+            self.index.blocks.push((raw.len() as u32, payload.len() as u32));
+            self.raw += raw.len() as u64;
+        }
+        if (self.options.progress)(self.raw) { Ok(()) } else { Err(Error::Stopped) }
+    }
+
+    /// Codes blocks side by side.
+    fn together(&self, full: &[Full]) -> Vec<Vec<u8>> {
         let coded: Vec<Mutex<Vec<u8>>> = full.iter().map(|_| Mutex::default()).collect();
         let level = self.options.level;
         pool::parallel(full.len(), |i| {
@@ -351,13 +412,16 @@ impl<'o, 'p> Packer<'o, 'p> {
                 *place = codec::encode_segments(&full[i].bytes, &full[i].segments, full[i].base.as_deref(), &level);
             }
         });
-        for (Full { bytes: raw, .. }, payload) in full.iter().zip(coded) {
-            let payload = payload.into_inner().unwrap_or_default();
-            self.frame(Tag::Block, raw, &payload)?;
-            self.index.blocks.push((raw.len() as u32, payload.len() as u32));
-            self.raw += raw.len() as u64;
+        coded.into_iter().map(|place| place.into_inner().unwrap_or_default()).collect()
+    }
+
+    /// Codes a block behind a model; tensors are none of its business.
+    fn behind(&self, full: &Full, model: Behind<'_>) -> Result<Vec<u8>> {
+        let PackOptions { level, memory, progress, .. } = self.options;
+        if !full.segments.is_empty() {
+            return Ok(codec::encode_segments(&full.bytes, &full.segments, None, &level));
         }
-        if (self.options.progress)(self.raw) { Ok(()) } else { Err(Error::Stopped) }
+        lm::encode(&full.bytes, &level, model, memory, &|done| progress(self.raw + done as u64))
     }
 
     fn frame(&mut self, tag: Tag, raw: &[u8], payload: &[u8]) -> Result<()> {

@@ -5,6 +5,7 @@ use super::index::{Entry, Index, Kind};
 use super::{MAGIC, VERSION};
 use crate::codec::{self, Failure};
 use crate::error::{Error, Result};
+use crate::lm::Models;
 use crate::tensors::base::Bases;
 use brevity_kernels::pool;
 use std::io::{Read, Seek, SeekFrom};
@@ -83,6 +84,8 @@ fn content(
     let bytes =
         codec::decode_against(payload, header.raw as usize, memory, bases).map_err(|failure| match failure {
             Failure::Base { name, expected, found } => Error::Base { name, expected, found },
+            Failure::Model { name, expected, found } => Error::Model { name, expected, found },
+            Failure::Predict(error) => Error::Predict(error),
             Failure::Memory(needed) => Error::Memory { what: what(), needed, limit: memory },
             Failure::Malformed => damaged(),
         })?;
@@ -147,6 +150,11 @@ impl<R: Read + Seek> Archive<R> {
     /// Looks for what the archive is a difference from in this directory, or takes this file for it.
     pub fn against(self, base: &Path) -> Self {
         Self { bases: Bases::new(base), ..self }
+    }
+
+    /// Has a model for blocks that one predicted; to be said after [`Archive::against`].
+    pub fn with_models(self, models: Models) -> Self {
+        Self { bases: self.bases.with_models(models), ..self }
     }
 
     /// What it holds, files in the order of their bytes.

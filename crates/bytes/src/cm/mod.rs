@@ -1,5 +1,6 @@
 //! Context mixing: the byte engine.
 
+mod beside;
 mod contexts;
 mod direct;
 mod matching;
@@ -8,5 +9,6 @@ mod net;
 mod runs;
 mod slots;
 
+pub use beside::{Beside, Tree};
 pub use contexts::Recent;
-pub use model::{Settings, decode, encode, memory};
+pub use model::{Lanes, Settings, decode, decode_beside, encode, encode_beside, memory};

@@ -3,7 +3,11 @@
 //! The data is cut in half and both halves are coded in turn, two bits of one and two of the other, with the same tables:
 //! what either half teaches serves both, and while one lane computes, the memory that the other asked for arrives. (Small
 //! inputs take one lane.)
+//!
+//! With a predictor of bytes [beside](Beside), which answers many questions at once, there are as many lanes as it likes: what it
+//! says of each bit is two more inputs, weighted most to begin with, and chooses sets of weights.
 
+use super::beside::{Beside, Tree};
 use super::contexts::{BANK, Far, Hashes, Recent, hashes, sets};
 use super::direct::Direct;
 use super::matching::{Match, Places};
@@ -13,9 +17,11 @@ use super::slots::{Place, Slot, Slots, View};
 use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
+use brevity_coding::logistic::MAX_STRETCH;
 use brevity_coding::mixer::{Mixer, ONE};
 use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch};
+use brevity_kernels::math;
 
 /// What a stream is coded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Settings {
     pub words: usize,
     /// Networks that learn beside, at most two: in one lane, with runs.
     pub nets: usize,
+    /// Whether a predictor of bytes stands beside.
+    pub beside: bool,
 }
 
 /// log₂ of the places of runs beside a table of histories.
@@ -56,7 +64,6 @@ pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
     table.saturating_add(3 * matches + (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits)))
 }
 
-/// Where bits go to or come from.
 /// Inputs of the mixers that are not of contexts: two of each match, a constant, the rest 0.
 const MORE: usize = 16;
 
@@ -127,6 +134,8 @@ struct Lane<const B: usize, const X: usize> {
     bits: u32,
     sets: [usize; 5],
     order: usize,
+    /// What stands beside says of the next byte.
+    tree: Option<Box<Tree>>,
 }
 
 impl<const B: usize, const X: usize> Model<B, X> {
@@ -141,9 +150,17 @@ impl<const B: usize, const X: usize> Model<B, X> {
         let pace = if rich { Pace::STRONG } else { Pace::QUICK };
         let apms: &[usize] = if rich { &[1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16] } else { &[1 << 12, 1 << 12] };
         let mixers = if rich { MIXERS } else { FEW };
+        let weight = if settings.beside { weight / 3 } else { weight };
+        let mixer = |&sets: &usize| {
+            let mut mixer = Mixer::new(sets, weight);
+            if settings.beside {
+                mixer.set_weight(Self::REST + 11, ONE);
+            }
+            mixer
+        };
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
-            mixers: SETS[..mixers].iter().map(|&sets| Mixer::new(sets, weight)).collect(),
+            mixers: SETS[..mixers].iter().map(mixer).collect(),
             last: [256, 2048].map(|sets| Mixer::new(sets, ONE / mixers as i32)),
             apms: apms.iter().map(|&contexts| Apm::new(contexts)).collect(),
             places: LEAST[..if rich { 3 } else { 1 }]
@@ -188,6 +205,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             bits: 0,
             sets: [0; 5],
             order: 0,
+            tree: settings.beside.then(|| Box::new([1.0; 512])),
         }
     }
 
@@ -280,12 +298,22 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.x[rest + 8 + 2 * i] = (i32::from(p) - 32_768) >> 5;
         }
         let c0 = self.partial as usize;
-        let sets = self.select(model.mixers.len());
+        let mut sets = self.select(model.mixers.len());
+        let mut last = self.sets[0];
+        if let Some(tree) = &self.tree {
+            let pair = [tree[(2 * c0) & 511], tree[(2 * c0 + 1) & 511]];
+            let odds = (math::ln(pair[1] / pair[0]) * 256.0) as i32;
+            let odds = odds.clamp(-MAX_STRETCH, MAX_STRETCH);
+            self.x[rest + 11] = odds;
+            self.x[rest + 12] = ((pair[1] / (pair[0] + pair[1]) - 0.5) * 2048.0) as i32;
+            last = (((odds + 2048) >> 7) << 3) as usize | self.bits as usize;
+            sets[1] = last;
+        }
         let mut y = [0i32; 16];
         for (s, mixer) in model.mixers.iter_mut().enumerate() {
             y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
         }
-        let mut mixed = model.last[0].mix::<S>(&y, self.sets[0], tables.logistic);
+        let mut mixed = model.last[0].mix::<S>(&y, last, tables.logistic);
         let mut p = u32::from(model.last[0].p());
         let a = u32::from(model.apms[0].refine(mixed, self.sets[4] << 8 | c0));
         let c4 = self.recent.c4;
@@ -362,11 +390,22 @@ fn node_of(partial: u32, bits: u32) -> usize {
     ((1 << low) | (partial & ((1 << low) - 1))) as usize
 }
 
+/// Where lanes begin.
+#[derive(Clone, Copy)]
+pub struct Lanes<'a> {
+    /// From the first byte on, rising.
+    pub starts: &'a [usize],
+    /// Bytes of the first lane that come before the others begin.
+    pub ahead: usize,
+}
+
 /// What a loop runs over: bytes that are there, or that become.
 struct Run<'a, 'c, const B: usize, const X: usize> {
     bytes: &'a mut [u8],
-    coders: &'a mut [Direction<'c>; 2],
+    coders: &'a mut [Direction<'c>],
     settings: Settings,
+    lanes: Lanes<'a>,
+    beside: Option<&'a mut dyn Beside>,
 }
 
 impl<const B: usize, const X: usize> Task for Run<'_, '_, B, X> {
@@ -374,80 +413,101 @@ impl<const B: usize, const X: usize> Task for Run<'_, '_, B, X> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { bytes, coders, settings } = self;
+        let Self { bytes, coders, settings, lanes: Lanes { starts, ahead }, mut beside } = self;
         let tables = Tables::get();
         let mut slots = Slots::new(settings.table_bits);
         let mut table = slots.view();
         let mut model = Model::<B, X>::new(settings);
-        let half = if settings.lanes == 2 { bytes.len().div_ceil(2) } else { bytes.len() };
-        let mut lanes = [Lane::new(0, half, settings), Lane::new(half, bytes.len(), settings)];
+        let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+        let mut lanes: Vec<_> =
+            starts.iter().zip(ends).map(|(&start, end)| Lane::<B, X>::new(start, end, settings)).collect();
         lanes.iter_mut().for_each(|lane| lane.next_byte(&table, &model));
+        let mut frontier = Frontier { starts, ends: starts.to_vec() };
         let (mut steps, mut turn) = (0u32, 0);
-        while !lanes[0].is_done() || !lanes[1].is_done() {
+        let mut open = ahead == 0;
+        while !lanes.iter().all(Lane::is_done) {
             steps += 1;
             if steps.is_multiple_of(TURNS * model.pace.every) {
                 model.rate = (model.rate - 1).max(model.pace.least);
             }
-            let other = lanes[1 - turn].at;
-            let lane = &mut lanes[turn];
-            turn = 1 - turn;
-            if lane.is_done() {
+            let this = turn;
+            turn = if this + 1 == lanes.len() { 0 } else { this + 1 };
+            if this == 0 {
+                open |= lanes[0].at >= ahead || lanes[0].is_done();
+                if let Some(beside) = &mut beside {
+                    ask(&mut **beside, &lanes, open);
+                }
+            }
+            let lane = &mut lanes[this];
+            if lane.is_done() || this > 0 && !open {
                 continue;
             }
             match lane.bits {
                 0 => {
-                    begin_byte(lane, bytes, &mut model, other, half);
+                    begin_byte(lane, bytes, &mut model, &frontier);
+                    if let (Some(beside), Some(tree)) = (&mut beside, &mut lane.tree) {
+                        beside.predict(this, tree);
+                    }
                     lane.load::<S>(&mut table);
                 }
                 4 => lane.load::<S>(&mut table),
                 _ => {}
             }
             let byte = u32::from(bytes.get(lane.at).copied().unwrap_or(0));
+            let coder = if coders.len() > this { this } else { 0 };
             for _ in 0..2 {
-                lane.bit::<S>(&mut model, tables, &mut coders[1 - turn], byte);
+                lane.bit::<S>(&mut model, tables, &mut coders[coder], byte);
             }
             match lane.bits {
                 4 => lane.next_nibble::<S>(&mut table, &model),
-                8 => end_byte::<S, B, X>(lane, bytes, &mut model, &mut table, (other, half)),
+                8 => {
+                    if let Some(beside) = &mut beside {
+                        beside.learn(this, lane.partial as u8);
+                    }
+                    end_byte::<S, B, X>(lane, bytes, &mut model, &mut table, (this, &mut frontier));
+                }
                 _ => {}
             }
         }
     }
 }
 
-/// What is decoded so far: up to where each lane is.
-struct Frontier {
-    ends: [usize; 2],
-    half: usize,
+/// Tells what stands beside which lanes begin a byte: all that run do so together.
+#[inline(always)]
+fn ask<const B: usize, const X: usize>(beside: &mut dyn Beside, lanes: &[Lane<B, X>], open: bool) {
+    let running = lanes.iter().enumerate().filter(|(i, lane)| !lane.is_done() && (*i == 0 || open));
+    let begins: Vec<usize> = running.filter(|(_, lane)| lane.bits == 0).map(|(i, _)| i).collect();
+    if !begins.is_empty() {
+        beside.round(&begins);
+    }
 }
 
-impl Frontier {
-    #[inline(always)]
-    fn new<const B: usize, const X: usize>(lane: &Lane<B, X>, other: usize, half: usize) -> Self {
-        Self { ends: if lane.start == 0 { [lane.at, other] } else { [other, lane.at] }, half }
-    }
+/// What is decoded so far: up to where each lane is.
+struct Frontier<'a> {
+    starts: &'a [usize],
+    ends: Vec<usize>,
+}
 
+impl Frontier<'_> {
     /// Where the lane of a position began, if the byte there is known.
     #[inline(always)]
     fn lane(&self, position: usize) -> Option<usize> {
-        match position {
-            0 => None,
-            p if p < self.half => (p < self.ends[0]).then_some(0),
-            p => (p < self.ends[1]).then_some(self.half),
+        if position == 0 {
+            return None;
         }
+        let at = self.starts.iter().rposition(|&start| start <= position)?;
+        (position < self.ends[at]).then_some(self.starts[at])
     }
 }
 
-/// The first bit of a byte is next: matches are looked for. `other` is where the other lane is.
+/// The first bit of a byte is next: matches are looked for.
 #[inline(always)]
 fn begin_byte<const B: usize, const X: usize>(
     lane: &mut Lane<B, X>,
     bytes: &[u8],
     model: &mut Model<B, X>,
-    other: usize,
-    half: usize,
+    known: &Frontier<'_>,
 ) {
-    let known = Frontier::new(lane, other, half);
     for (matched, places) in lane.matched.iter_mut().zip(&mut model.places) {
         matched.look(places, bytes, lane.start, lane.at, |position| known.lane(position));
     }
@@ -468,12 +528,13 @@ fn end_byte<S: Simd, const B: usize, const X: usize>(
     bytes: &mut [u8],
     model: &mut Model<B, X>,
     table: &mut View<'_>,
-    (other, half): (usize, usize),
+    (this, known): (usize, &mut Frontier<'_>),
 ) {
     lane.store::<S>(table);
     let byte = lane.partial as u8;
     bytes[lane.at] = byte;
     lane.at += 1;
+    known.ends[this] = lane.at;
     if let Some(runs) = &mut model.runs {
         runs.store(&lane.running, byte);
     }
@@ -484,17 +545,23 @@ fn end_byte<S: Simd, const B: usize, const X: usize>(
         return;
     }
     lane.recent.push(byte, bytes, lane.start, lane.at);
-    let known = Frontier::new(lane, other, half);
     for (matched, places) in lane.matched.iter_mut().zip(&model.places) {
         matched.advance(places, bytes, lane.at, |position| known.lane(position));
     }
     lane.next_byte(table, model);
 }
 
+/// Starts of one lane or two halves; the second of one lane is empty.
+fn halves(length: usize, settings: Settings) -> [usize; 2] {
+    [0, if settings.lanes == 2 { length.div_ceil(2) } else { length }]
+}
+
 /// Encodes bytes as one stream for each lane.
 pub fn encode<const B: usize, const X: usize>(bytes: &mut [u8], settings: Settings, backend: Backend) -> [Vec<u8>; 2] {
     let mut coders = [Direction::Encode(Encoder::new()), Direction::Encode(Encoder::new())];
-    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
+    let starts = halves(bytes.len(), settings);
+    let lanes = Lanes { starts: &starts, ahead: 0 };
+    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings, lanes, beside: None });
     coders.map(Direction::finish)
 }
 
@@ -506,5 +573,35 @@ pub fn decode<const B: usize, const X: usize>(
     backend: Backend,
 ) {
     let mut coders = streams.map(|stream| Direction::Decode(Decoder::new(stream)));
-    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings });
+    let starts = halves(bytes.len(), settings);
+    let lanes = Lanes { starts: &starts, ahead: 0 };
+    dispatch(backend, Run::<B, X> { bytes, coders: &mut coders, settings, lanes, beside: None });
+}
+
+/// Encodes bytes in lanes beside a predictor, all in one stream.
+pub fn encode_beside(
+    bytes: &mut [u8],
+    settings: Settings,
+    lanes: Lanes<'_>,
+    beside: &mut dyn Beside,
+    backend: Backend,
+) -> Vec<u8> {
+    let mut coder = Direction::Encode(Encoder::new());
+    let coders = std::slice::from_mut(&mut coder);
+    dispatch(backend, Run::<4, 224> { bytes, coders, settings, lanes, beside: Some(beside) });
+    coder.finish()
+}
+
+/// Decodes what [`encode_beside`] wrote into `bytes`.
+pub fn decode_beside(
+    stream: &[u8],
+    bytes: &mut [u8],
+    settings: Settings,
+    lanes: Lanes<'_>,
+    beside: &mut dyn Beside,
+    backend: Backend,
+) {
+    let mut coder = Direction::Decode(Decoder::new(stream));
+    let coders = std::slice::from_mut(&mut coder);
+    dispatch(backend, Run::<4, 224> { bytes, coders, settings, lanes, beside: Some(beside) });
 }

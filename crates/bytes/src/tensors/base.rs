@@ -2,6 +2,7 @@
 
 use crate::codec::Failure;
 use crate::error::Result;
+use crate::lm::Models;
 use brevity_formats::pread::PositionedFile;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,12 +56,22 @@ impl Base {
 pub struct Bases {
     root: Option<PathBuf>,
     open: Mutex<BTreeMap<String, Arc<Base>>>,
+    models: Models,
 }
 
 impl Bases {
     /// Those below a directory, or the one file.
     pub fn new(root: &Path) -> Self {
-        Self { root: Some(root.to_path_buf()), open: Mutex::default() }
+        Self { root: Some(root.to_path_buf()), ..Self::default() }
+    }
+
+    /// The same, with a model that blocks may have been coded behind.
+    pub fn with_models(self, models: Models) -> Self {
+        Self { models, ..self }
+    }
+
+    pub(crate) fn models(&self) -> &Models {
+        &self.models
     }
 
     /// Where the file of this name lies.
