@@ -34,6 +34,8 @@ const OPEN: usize = 63;
 
 /// What each head loses, keys first, then values, each layer by layer.
 pub struct Losses {
+    /// What is selected of the tokens.
+    base: Spec,
     shape: CacheShape,
     /// Bits a token, for each precision.
     heads: Vec<[f64; PRECISIONS.len()]>,
@@ -51,8 +53,9 @@ pub struct Plan {
 /// Measures what each head's keys and values lose behind what `base` selects.
 ///
 /// # Errors
-/// If the model cannot be run, or the user stopped.
+/// If `base` names a store already, the model cannot be run, or the user stopped.
 pub fn measure(source: &ModelSource, base: &Spec, show: Show) -> Result<Losses> {
+    check(base)?;
     let config = source.config();
     let options = Options { activation: Activation::F32, ..Options::default() };
     let weights: usize = source.tensors().iter().map(|entry| entry.rows * entry.cols).sum();
@@ -63,14 +66,14 @@ pub fn measure(source: &ModelSource, base: &Spec, show: Show) -> Result<Losses> 
     let quiet = Show::choose(true);
     let reference = evaluate::finish(source, &text, options, (quiet, "full cache"))?;
     let model = Model::load(source, options)?;
-    let base = &base.clone().learnt(&model)?;
+    let base = base.clone().learnt(&model)?;
     Trials { model: &model, source, base, reference, text, shape: CacheShape::of(config) }.losses(show)
 }
 
 struct Trials<'a> {
     model: &'a Model,
     source: &'a ModelSource,
-    base: &'a Spec,
+    base: Spec,
     reference: Finished,
     text: Text,
     shape: CacheShape,
@@ -111,7 +114,7 @@ impl Trials<'_> {
                 phase.step();
             }
         }
-        Ok(Losses { shape: self.shape, heads })
+        Ok(Losses { base: self.base, shape: self.shape, heads })
     }
 }
 
@@ -123,27 +126,35 @@ fn store(precisions: &[usize]) -> Mixed {
 }
 
 impl Losses {
-    /// The precisions that fit `bytes` with `tokens` in the cache, behind what `base` selects of them.
+    /// Tokens that a head holds at most, once so many were read.
+    fn held(&self, place: usize, tokens: usize) -> usize {
+        let (layer, head) = (place / self.shape.kv_heads, place % self.shape.kv_heads);
+        let selection = self.base.selection().filter(|selection| !selection.keeps_all(layer, head));
+        selection.map_or(tokens, |selection| (selection.budget_in(layer).of(tokens) + OPEN).min(tokens)).max(1)
+    }
+
+    /// Bytes that a head takes beside its numbers: blocks, what was learnt of its keys, positions where some are gone.
+    fn fixed(&self, held: usize, gone: bool) -> u64 {
+        let positions = if gone { 4 * held.next_power_of_two() } else { 0 };
+        (PackedHead::overhead(held) + 3 * 4 * self.shape.head_dim + positions) as u64
+    }
+
+    /// The precisions that fit `bytes` once `tokens` were read and what the selection drops of them is gone.
     ///
     /// # Errors
-    /// If `base` names a store already, or the bytes do not hold the fewest bits.
-    pub fn plan(&self, base: &Spec, bytes: u64, tokens: usize) -> Result<Plan> {
-        if !matches!(base.store().text().as_str(), "f16" | "mixed") {
-            bail!("--cache-budget chooses the store, and --cache names one: {base}\n  next: leave one of them out");
-        }
-        let selected = base.selection().map(|selection| selection.budget().of(tokens) + OPEN);
-        let held = selected.map_or(tokens, |selected| selected.min(tokens)).max(1);
+    /// If the bytes do not hold the fewest bits.
+    pub fn plan(&self, bytes: u64, tokens: usize) -> Result<Plan> {
         let dim = self.shape.head_dim;
         let places = self.heads.len() / 2;
-        let overhead = (places * PackedHead::overhead(held) + 3 * 4 * dim * places) as u64;
-        let positions = if selected.is_some() { (places * 4 * held.next_power_of_two()) as u64 } else { 0 };
-        let fixed = overhead + positions;
+        let held: Vec<usize> = (0..places).map(|place| self.held(place, tokens)).collect();
+        let fixed: u64 = held.iter().map(|&held| self.fixed(held, held < tokens)).sum();
         let levels: Vec<Vec<Level>> = self
             .heads
             .iter()
             .enumerate()
             .map(|(head, losses)| {
                 let side = if head < places { Side::Keys } else { Side::Values };
+                let held = held[head % places];
                 let cost = |coding: Coding| PackedHead::bytes_of(coding, side, dim, held) as u64;
                 PRECISIONS.iter().zip(losses).map(|((coding, _), &loss)| Level::new(cost(*coding), loss)).collect()
             })
@@ -152,7 +163,7 @@ impl Losses {
             Ok(choice) => choice,
             Err(error) => match error.smallest() {
                 Some(smallest) => bail!(
-                    "--cache-budget: {held} tokens in 2 bits a number take {}, and {} are allowed\n  next: allow more, or a selection beside it, as --cache snapkv:budget=25%",
+                    "--cache-budget: {tokens} tokens in 2 bits a number take {}, and {} are allowed\n  next: allow more, or a selection beside it, as --cache snapkv:budget=25%",
                     format_bytes(smallest + fixed),
                     format_bytes(bytes)
                 ),
@@ -163,8 +174,16 @@ impl Losses {
             levels.iter().zip(&choice).map(|(levels, &at)| what(&levels[at])).sum()
         };
         let (loss, cost) = (of(|level| level.loss), of(|level| level.bytes as f64) as u64);
-        Ok(Plan { spec: base.clone().with_store(Arc::new(store(&choice))), loss, bytes: cost + fixed })
+        Ok(Plan { spec: self.base.clone().with_store(Arc::new(store(&choice))), loss, bytes: cost + fixed })
     }
+}
+
+/// Refuses a cache that names its store.
+fn check(base: &Spec) -> Result<()> {
+    if !matches!(base.store().text().as_str(), "f16" | "mixed") {
+        bail!("--cache-budget chooses the store, and --cache names one: {base}\n  next: leave one of them out");
+    }
+    Ok(())
 }
 
 /// A budget as it is written: bytes (`64MB`), or a share of what f16 takes (`25%`).
@@ -189,7 +208,7 @@ pub fn bytes(text: &str, shape: &CacheShape, tokens: usize) -> Result<u64> {
 pub fn spec(source: &ModelSource, base: Spec, budget: Option<&str>, tokens: usize, show: Show) -> Result<Spec> {
     let Some(budget) = budget else { return Ok(base) };
     let allowed = bytes(budget, &CacheShape::of(source.config()), tokens)?;
-    let plan = measure(source, &base, show)?.plan(&base, allowed, tokens)?;
+    let plan = measure(source, &base, show)?.plan(allowed, tokens)?;
     show.remark(&format!(
         "{} of cache for {tokens} tokens, {:.4} bits a token expected to be lost; the same again: --cache {:?}",
         format_bytes(plan.bytes),

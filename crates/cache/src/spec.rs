@@ -76,7 +76,8 @@ impl Spec {
     /// # Errors
     /// If the model cannot run.
     pub fn learnt(self, model: &Model) -> brevity_model::error::Result<Spec> {
-        let learnt = self.selection.as_ref().map(|selection| selection.learnt(model)).transpose()?.flatten();
+        let unlearnt = self.selection.as_ref().filter(|selection| selection.must_learn());
+        let learnt = unlearnt.map(|selection| selection.learnt(model)).transpose()?.flatten();
         Ok(Spec { selection: learnt.or(self.selection), ..self })
     }
 

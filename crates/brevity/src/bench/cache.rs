@@ -156,7 +156,7 @@ fn specs(args: &BenchCacheArgs, source: &ModelSource, show: Show) -> Result<Vec<
             losses.push((key.clone(), cache_budget::measure(source, &base, show)?));
         }
         let (_, losses) = losses.iter().find(|(measured, _)| *measured == key).context("no losses")?;
-        let plan = losses.plan(&base, bytes, tokens)?;
+        let plan = losses.plan(bytes, tokens)?;
         show.remark(&format!("{name}: {}", plan.spec));
         Ok(plan.spec)
     };
