@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use brevity_budget::{Level, allocate};
 use brevity_cache::Spec;
 use brevity_cache::store::{Coding, Mixed, PRECISIONS};
-use brevity_kernels::attention::packed::{PackedHead, Side};
+use brevity_kernels::attention::packed::{Feedback, PackedHead, Side};
 use brevity_measure::bits::{format_bytes, parse_size};
 use brevity_model::cache::CacheShape;
 use brevity_model::forward::{Model, Options};
@@ -136,7 +136,8 @@ impl Losses {
     /// Bytes that a head takes beside its numbers: blocks, what was learnt of its keys, positions where some are gone.
     fn fixed(&self, held: usize, gone: bool) -> u64 {
         let positions = if gone { 4 * held.next_power_of_two() } else { 0 };
-        (PackedHead::overhead(held) + 3 * 4 * self.shape.head_dim + positions) as u64
+        (PackedHead::overhead(held) + 4 * self.shape.head_dim + Feedback::bytes_of(self.shape.head_dim) + positions)
+            as u64
     }
 
     /// The precisions that fit `bytes` once `tokens` were read and what the selection drops of them is gone.

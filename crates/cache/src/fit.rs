@@ -9,18 +9,23 @@
 //! - *Divided channels.* `⟨q, k⟩ = ⟨c·q, k/c⟩` and `Σ w·v = c·Σ w·(v/c)`: factors of keys go into queries, those of values into the
 //!   output.
 //!
+//! - *Errors that count.* Keys of few bits are rounded so that their errors move scores least: `⟨q, e⟩²` on average over queries, not
+//!   `Σ e²` ([`Feedback`]). The second moment of queries is learnt from those of the first 64 tokens; rope undone, then averaged over all
+//!   positions. Codes are read as ever, and a cache without those queries (read from a file) rounds to the nearest.
+//!
 //! Scales of keys by what the first tokens' queries look at, `s² = √(E q² / E k²)`, do harm for the same reason: 0.15 bits there.
 
-use brevity_kernels::rope::RopeTable;
-use brevity_kernels::{Matrix, MatrixView};
+use brevity_kernels::attention::packed::Feedback;
+use brevity_kernels::rope::{RopeAngles, RopeMoments, RopeTable};
+use brevity_kernels::{Matrix, MatrixView, hadamard};
 
-/// What channels are moved and scaled by.
+/// What channels are moved by, or scaled by.
 #[derive(Clone)]
-pub struct Fit {
-    mean: Vec<f32>,
-    /// Empty where all are 1.
-    scale: Vec<f32>,
-    inverse: Vec<f32>,
+pub enum Fit {
+    /// This is taken off.
+    Centred(Vec<f32>),
+    /// Multiplied by the one; by the other it is undone.
+    Divided { scale: Vec<f32>, inverse: Vec<f32> },
 }
 
 /// Rope, and how many positions the model has.
@@ -30,8 +35,39 @@ pub struct Positions {
     pub count: usize,
 }
 
-/// Positions over which a mean key is turned.
+/// Rope as those see it who learn from the first block.
+pub struct Turning {
+    table: RopeTable,
+    /// Undoes the positions of the first block.
+    back: RopeAngles,
+    /// Over all positions of the model.
+    moments: RopeMoments,
+}
+
+/// Positions over which moments are taken.
 const SAMPLES: usize = 512;
+
+impl Turning {
+    pub fn new(rope: &Positions, block: usize) -> Turning {
+        let places = SAMPLES.min(rope.count.max(1));
+        let place = |i: usize| ((2 * i + 1) * rope.count / (2 * places)) as u32;
+        let positions: Vec<u32> = (0..places).map(place).collect();
+        let first: Vec<u32> = (0..block as u32).collect();
+        Turning {
+            moments: RopeMoments::new(&rope.table.angles(&positions)),
+            back: rope.table.angles(&first).inverse(),
+            table: rope.table.clone(),
+        }
+    }
+
+    /// Undoes rope in rows at these positions; those of the first block are known.
+    fn undo(&self, rows: &mut Matrix, dim: usize, positions: Option<&[u32]>) {
+        match positions {
+            None => self.back.apply(&mut rows.view_mut(), dim),
+            Some(positions) => self.table.angles(positions).inverse().apply(&mut rows.view_mut(), dim),
+        }
+    }
+}
 
 /// The mean row, summed in their order.
 fn mean(rows: MatrixView<'_>) -> Vec<f32> {
@@ -42,56 +78,84 @@ fn mean(rows: MatrixView<'_>) -> Vec<f32> {
 }
 
 impl Fit {
-    /// Keys without their mean.
+    /// Keys without their mean; `positions` where they are not those of the first block.
     ///
     /// With rope the mean turns as positions grow, so it is taken of keys turned back, and what comes off is its own mean over all
     /// positions that the model has: whole where rope is slow, nothing where it is fast.
-    pub fn centred(keys: &Matrix, positions: &[u32], rope: Option<&Positions>) -> Fit {
+    pub fn centred(mut keys: Matrix, positions: Option<&[u32]>, rope: Option<&Turning>) -> Fit {
         let (len, dim) = (keys.rows(), keys.cols());
-        let mut keys = keys.view().to_matrix();
         if let Some(rope) = rope {
-            rope.table.angles(positions).inverse().apply(&mut keys.view_mut(), dim);
+            rope.undo(&mut keys, dim, positions);
         }
-        let rows = 1.min(len)..len;
-        let mut centre = mean(keys.view().rows_range(rows));
-        if let Some(rope) = rope {
-            let places = SAMPLES.min(rope.count.max(1));
-            let place = |i: usize| ((2 * i + 1) * rope.count / (2 * places)) as u32;
-            let positions: Vec<u32> = (0..places).map(place).collect();
-            let mut turned = Matrix::from_vec(places, dim, centre.repeat(places));
-            rope.table.angles(&positions).apply(&mut turned.view_mut(), dim);
-            centre = mean(turned.view());
-        }
-        Fit { mean: centre, scale: Vec::new(), inverse: Vec::new() }
+        let centre = mean(keys.view().rows_range(1.min(len)..len));
+        Fit::Centred(rope.map_or_else(|| centre.clone(), |rope| rope.moments.mean(&centre)))
     }
 
     /// Channels divided by factors, and nothing taken off.
     pub fn divided(factors: &[f32]) -> Fit {
         let scale = factors.iter().map(|factor| 1.0 / factor).collect();
-        Fit { mean: vec![0.0; factors.len()], scale, inverse: factors.to_vec() }
+        Fit::Divided { scale, inverse: factors.to_vec() }
     }
 
     /// A key as it is stored.
     pub fn key(&self, k: &mut [f32]) {
-        k.iter_mut().zip(&self.mean).for_each(|(k, mean)| *k -= mean);
-        k.iter_mut().zip(&self.scale).for_each(|(k, s)| *k *= s);
+        match self {
+            Fit::Centred(mean) => k.iter_mut().zip(mean).for_each(|(k, mean)| *k -= mean),
+            Fit::Divided { scale, .. } => k.iter_mut().zip(scale).for_each(|(k, s)| *k *= s),
+        }
     }
 
     /// A key as it was.
     pub fn undo(&self, k: &mut [f32]) {
-        k.iter_mut().zip(&self.inverse).for_each(|(k, s)| *k *= s);
-        k.iter_mut().zip(&self.mean).for_each(|(k, mean)| *k += mean);
+        match self {
+            Fit::Centred(mean) => k.iter_mut().zip(mean).for_each(|(k, mean)| *k += mean),
+            Fit::Divided { inverse, .. } => k.iter_mut().zip(inverse).for_each(|(k, s)| *k *= s),
+        }
     }
 
     /// A query as stored keys want it.
     pub fn query(&self, q: &mut [f32]) {
-        q.iter_mut().zip(&self.inverse).for_each(|(q, s)| *q *= s);
+        if let Fit::Divided { inverse, .. } = self {
+            q.iter_mut().zip(inverse).for_each(|(q, s)| *q *= s);
+        }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        4 * (self.mean.capacity() + self.scale.capacity() + self.inverse.capacity())
+        match self {
+            Fit::Centred(mean) => 4 * mean.capacity(),
+            Fit::Divided { scale, inverse } => 4 * (scale.capacity() + inverse.capacity()),
+        }
     }
+}
+
+/// How errors of a head's keys count, from the queries of the first block: (tokens, query heads of this head · dim), as the model
+/// made them. `rotated` keys are stored behind a block-diagonal Hadamard matrix.
+///
+/// Queries come from all positions behind a key, so rope is undone and the second moment is that over all positions of the model.
+pub fn feedback(mut queries: Matrix, dim: usize, rope: Option<&Turning>, rotated: bool) -> Feedback {
+    if let Some(rope) = rope {
+        rope.undo(&mut queries, dim, None);
+    }
+    let mut h = Matrix::zeros(dim, dim);
+    let count = (queries.data().len() / dim.max(1)).max(1) as f32;
+    for q in queries.data().chunks_exact(dim.max(1)) {
+        for (i, &x) in q.iter().enumerate() {
+            let x = x / count;
+            h.row_mut(i).iter_mut().zip(q).for_each(|(sum, y)| *sum += x * y);
+        }
+    }
+    if let Some(rope) = rope {
+        h = rope.moments.second(&h);
+    }
+    if rotated {
+        let block = hadamard::block(dim);
+        for _ in 0..2 {
+            (0..dim).for_each(|i| hadamard::hadamard_blocks(h.row_mut(i), block));
+            h = Matrix::from_vec(dim, dim, (0..dim * dim).map(|at| h.row(at % dim)[at / dim]).collect());
+        }
+    }
+    Feedback::new(h.data(), dim)
 }
 
 #[cfg(test)]
@@ -118,9 +182,8 @@ mod tests {
             (0..64).map(score).collect()
         };
         let plain = scores(None);
-        let positions: Vec<u32> = (0..64).collect();
         let factors: Vec<f32> = (0..dim).map(|i| 0.5 + i as f32).collect();
-        for (fit, same) in [(Fit::centred(&keys, &positions, None), false), (Fit::divided(&factors), true)] {
+        for (fit, same) in [(Fit::centred(keys.clone(), None, None), false), (Fit::divided(&factors), true)] {
             let fitted = scores(Some(&fit));
             let apart = plain[0] - fitted[0];
             assert!(plain.iter().zip(&fitted).all(|(a, b)| (a - b - apart).abs() < 1e-2));
@@ -136,8 +199,11 @@ mod tests {
         let positions: Vec<u32> = (0..64).collect();
         let mut keys = Matrix::from_vec(64, 16, [2.0; 16].repeat(64));
         table.angles(&positions).apply(&mut keys.view_mut(), 16);
-        let fit = Fit::centred(&keys, &positions, Some(&Positions { table, count: 4096 }));
-        assert!(fit.mean[..3].iter().chain(&fit.mean[8..11]).all(|m| m.abs() < 0.1), "{:?}", fit.mean);
-        assert!((fit.mean[7] - 2.0).abs() < 0.05 && (fit.mean[15] - 2.0).abs() < 0.05, "{:?}", fit.mean);
+        let rope = Turning::new(&Positions { table, count: 4096 }, 64);
+        for positions in [None, Some(&positions[..])] {
+            let Fit::Centred(mean) = Fit::centred(keys.clone(), positions, Some(&rope)) else { panic!("not centred") };
+            assert!(mean[..3].iter().chain(&mean[8..11]).all(|m| m.abs() < 0.1), "{mean:?}");
+            assert!((mean[7] - 2.0).abs() < 0.05 && (mean[15] - 2.0).abs() < 0.05, "{mean:?}");
+        }
     }
 }

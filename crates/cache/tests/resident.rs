@@ -2,7 +2,7 @@
 
 use brevity_cache::{Cache, Spec};
 use brevity_kernels::Matrix;
-use brevity_model::cache::{CacheShape, KvCache};
+use brevity_model::cache::{CacheShape, KvCache, Queries};
 
 const SHAPE: CacheShape = CacheShape { layers: 4, heads: 2, kv_heads: 2, head_dim: 64 };
 const TOKENS: usize = 4096;
@@ -31,6 +31,11 @@ fn bytes_reported_are_bytes_held() {
                 for layer in 0..SHAPE.layers {
                     let part = rows.view().rows_range(0..many);
                     cache.append(layer, first, part, part).unwrap();
+                    // What is learnt from the first queries counts.
+                    if first < 64 {
+                        let queries = Queries { rows: part, start: first, window: None };
+                        cache.attend(layer, queries, &mut Matrix::zeros(many, 128).view_mut(), None).unwrap();
+                    }
                 }
                 cache.advance(many);
             }

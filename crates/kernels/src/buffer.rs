@@ -38,6 +38,32 @@ impl<T: Pod> Aligned<T> {
     }
 }
 
+/// Bytes that begin at a multiple of 64 and stay as many; no more than two words beside them.
+#[derive(Clone)]
+pub struct Lines(Box<[Line]>);
+
+impl Lines {
+    /// At least `len` zeros, up to a multiple of 64.
+    pub fn zeros(len: usize) -> Lines {
+        Lines(vec![Line([0; 64]); len.div_ceil(64)].into_boxed_slice())
+    }
+}
+
+impl Deref for Lines {
+    type Target = [u8];
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl DerefMut for Lines {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
 impl<T: Pod> Default for Aligned<T> {
     fn default() -> Self {
         Aligned::zeros(0)

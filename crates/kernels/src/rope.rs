@@ -98,6 +98,96 @@ kernel! {
     }
 }
 
+/// First and second moments of a rotation R(p) over positions p, as if a vector stood at each of them.
+///
+/// Value i becomes `cos_i·x_i + σ_i·sin_i·x_{p(i)}`, p(i) its partner, σ −1 for the first of a pair and 1 for the second; values
+/// behind the table have cosine 1 and sine 0. So `E[R·x]` needs the means of cosines and sines, and `E[R·H·Rᵀ]` those of their
+/// products.
+#[derive(Clone, Debug)]
+pub struct RopeMoments {
+    style: RopeStyle,
+    pairs: usize,
+    /// (pairs + 1)², the last for values behind the table: means of cos·cos, cos·sin, sin·sin.
+    cos_cos: Vec<f32>,
+    cos_sin: Vec<f32>,
+    sin_sin: Vec<f32>,
+}
+
+impl RopeMoments {
+    /// Of these angles, all alike.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn new(angles: &RopeAngles) -> RopeMoments {
+        let (pairs, rows) = (angles.dim / 2, angles.cos.rows());
+        assert!(rows > 0, "moments of no positions");
+        let (stride, spread) = (pairs + 1, if angles.style == RopeStyle::Half { 1 } else { 2 });
+        let zeros = || vec![0.0; stride * stride];
+        let (mut cos_cos, mut cos_sin, mut sin_sin) = (zeros(), zeros(), zeros());
+        for row in 0..rows {
+            let pick = |of: &Matrix, last: f32| -> Vec<f32> {
+                of.row(row)[spread - 1..].iter().step_by(spread).copied().chain([last]).collect()
+            };
+            let (cos, sin) = (pick(&angles.cos, 1.0), pick(&angles.sin, 0.0));
+            for i in 0..stride {
+                let at = i * stride..(i + 1) * stride;
+                cos_cos[at.clone()].iter_mut().zip(&cos).for_each(|(sum, x)| *sum += cos[i] * x);
+                cos_sin[at.clone()].iter_mut().zip(&sin).for_each(|(sum, x)| *sum += cos[i] * x);
+                sin_sin[at].iter_mut().zip(&sin).for_each(|(sum, x)| *sum += sin[i] * x);
+            }
+        }
+        let all = cos_cos.iter_mut().chain(&mut cos_sin).chain(&mut sin_sin);
+        all.for_each(|sum| *sum /= rows as f32);
+        RopeMoments { style: angles.style, pairs, cos_cos, cos_sin, sin_sin }
+    }
+
+    /// A value's pair, its partner and σ.
+    fn place(&self, i: usize) -> (usize, usize, f32) {
+        let pairs = self.pairs;
+        match self.style {
+            _ if i >= 2 * pairs => (pairs, i, 0.0),
+            RopeStyle::Half if i < pairs => (i, i + pairs, -1.0),
+            RopeStyle::Half => (i - pairs, i - pairs, 1.0),
+            RopeStyle::Interleaved => (i / 2, i ^ 1, if i.is_multiple_of(2) { -1.0 } else { 1.0 }),
+        }
+    }
+
+    /// `E[R·x]`.
+    pub fn mean(&self, x: &[f32]) -> Vec<f32> {
+        let behind = self.pairs;
+        let turned = |i: usize| {
+            let (pair, partner, sign) = self.place(i);
+            let at = pair * (self.pairs + 1);
+            // Products with the cosine 1 of what lies behind are the means themselves.
+            let sin = self.cos_sin[behind * (self.pairs + 1) + pair];
+            self.cos_cos[at + behind] * x[i] + sign * sin * x[partner]
+        };
+        (0..x.len()).map(turned).collect()
+    }
+
+    /// `E[R·H·Rᵀ]`, H of (dim, dim).
+    ///
+    /// # Panics
+    /// If H is not square, or smaller than the table.
+    pub fn second(&self, h: &Matrix) -> Matrix {
+        let (dim, stride) = (h.rows(), self.pairs + 1);
+        assert!(h.cols() == dim && dim >= 2 * self.pairs, "a second moment of {dim} values");
+        let mut turned = Matrix::zeros(dim, dim);
+        for i in 0..dim {
+            let (a, p, s) = self.place(i);
+            for j in 0..dim {
+                let (b, q, t) = self.place(j);
+                let (at, back) = (a * stride + b, b * stride + a);
+                turned.row_mut(i)[j] = self.cos_cos[at] * h.row(i)[j]
+                    + t * self.cos_sin[at] * h.row(i)[q]
+                    + s * self.cos_sin[back] * h.row(p)[j]
+                    + s * t * self.sin_sin[at] * h.row(p)[q];
+            }
+        }
+        turned
+    }
+}
+
 impl RopeAngles {
     /// The angles that undo these: what was turned, and made larger by the magnitude, is as before up to rounding.
     pub fn inverse(&self) -> RopeAngles {
@@ -176,6 +266,48 @@ mod tests {
             assert!(y.data().iter().zip(x.data()).any(|(y, x)| (y - x).abs() > 0.1));
             angles.inverse().apply(&mut y.view_mut(), 20);
             assert!(y.data().iter().zip(x.data()).all(|(y, x)| (y - x).abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_what_was_turned() {
+        let (dim, positions) = (20, [3u32, 40, 41, 900]);
+        let noise = |i: usize| ((i * 7919 + 11) % 2003) as f32 / 1001.5 - 1.0;
+        let h = Matrix::from_vec(
+            dim,
+            dim,
+            (0..dim * dim).map(|at| noise(at / dim) * noise(at % dim) + noise(at + at % dim * dim)).collect(),
+        );
+        for style in [RopeStyle::Half, RopeStyle::Interleaved] {
+            let angles = RopeTable::new(style, 100.0, 16, None, 1.0).with_magnitude(1.2).angles(&positions);
+            let moments = RopeMoments::new(&angles);
+            // R·H·Rᵀ turns rows, then columns; each position takes a quarter.
+            let turn = |rows: &Matrix| -> Vec<Matrix> {
+                let many: Vec<Matrix> = (0..dim)
+                    .map(|i| {
+                        let mut row = Matrix::from_vec(4, dim, rows.row(i).repeat(4));
+                        angles.apply(&mut row.view_mut(), dim);
+                        row
+                    })
+                    .collect();
+                (0..4)
+                    .map(|p| Matrix::from_vec(dim, dim, many.iter().flat_map(|row| row.row(p).to_vec()).collect()))
+                    .collect()
+            };
+            let across =
+                |m: &Matrix| Matrix::from_vec(dim, dim, (0..dim * dim).map(|at| m.row(at % dim)[at / dim]).collect());
+            let mut expected = vec![0.0; dim * dim];
+            for (p, once) in turn(&h).into_iter().enumerate() {
+                let twice = across(&turn(&across(&once))[p]);
+                expected.iter_mut().zip(twice.data()).for_each(|(sum, x)| *sum += x / 4.0);
+            }
+            let got = moments.second(&h);
+            assert!(got.data().iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{style:?}");
+            let mean = moments.mean(h.row(1));
+            let turned: Vec<Matrix> = turn(&h);
+            for (i, mean) in mean.iter().enumerate() {
+                assert!((mean - turned.iter().map(|m| m.row(1)[i]).sum::<f32>() / 4.0).abs() < 1e-5, "{style:?} {i}");
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Attention over the heads of a layer, and what selections see of it.
 
 use super::{Cache, Head, Layer};
-use crate::Selection;
 use crate::slots::Slots;
+use crate::{BLOCK, Selection};
 use brevity_kernels::attention::TappedWeights;
 use brevity_kernels::attention::packed::{PackedHead, PackedQuery, attend_packed};
 use brevity_kernels::{Isa, Matrix, MatrixMut, MatrixView, hadamard};
@@ -58,8 +58,12 @@ impl Cache {
         turned
     }
 
-    /// Keeps the last queries of a layer, if a selection observes them.
+    /// Keeps the last queries of a layer, if a selection observes them, and those of the first block until keys have learnt of them.
     pub(super) fn remember(&mut self, layer: usize, start: usize, q: MatrixView<'_>) {
+        let first = &mut self.layers[layer].first;
+        if self.spec.store.feeds_back() && start < BLOCK && first.len() == start * q.cols() {
+            (0..q.rows().min(BLOCK - start)).for_each(|row| first.extend_from_slice(q.row(row)));
+        }
         let most = self.observes().queries;
         let queries = &mut self.layers[layer].queries;
         for row in q.rows().saturating_sub(most)..q.rows() {

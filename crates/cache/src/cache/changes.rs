@@ -2,9 +2,10 @@
 
 use super::{Cache, Layer};
 use crate::BLOCK;
-use crate::fit::Fit;
+use crate::fit::{self, Fit, Turning};
 use crate::merging::MiniCache;
 use crate::selection::{self, HeadView};
+use crate::slots::Slots;
 use brevity_kernels::{Matrix, MatrixView, pool};
 use std::sync::Arc;
 
@@ -14,14 +15,32 @@ impl Cache {
         if !self.spec.store.centres() || self.len < BLOCK {
             return;
         }
-        let rotated = self.spec.store.rotates().0;
-        let rope = self.rope.as_ref();
+        let (store, rotated) = (self.spec.store.clone(), self.spec.store.rotates().0);
+        let Some(waiting) = self.layers.first().map(|layer| layer.heads.iter().any(|head| head.fit.is_none())) else {
+            return;
+        };
+        if !waiting {
+            return;
+        }
+        let rope = self.rope.as_ref().map(|rope| Turning::new(rope, BLOCK));
+        let (rope, dim) = (rope.as_ref(), self.shape.head_dim);
+        let width = self.shape.heads / self.shape.kv_heads * dim;
         for layer in &mut self.layers {
-            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+            let seen = std::mem::take(&mut layer.first);
+            let known = seen.len() == BLOCK * self.shape.heads * dim;
+            pool::parallel_chunks(&mut layer.heads, 1, |index, heads| {
                 for head in heads.iter_mut().filter(|head| head.fit.is_none()) {
-                    let slots = 0..head.slots.len();
-                    let positions: Vec<u32> = slots.map(|slot| head.slots.position(slot) as u32).collect();
-                    let fit = Fit::centred(&head.keys(rotated), &positions, rope);
+                    let positions: Option<Vec<u32>> = match &head.slots {
+                        Slots::All(BLOCK) => None,
+                        slots => Some((0..slots.len()).map(|slot| slots.position(slot) as u32).collect()),
+                    };
+                    let fit = Fit::centred(head.keys(rotated), positions.as_deref(), rope);
+                    if known && (store.ages() || store.tiers().is_some() || head.few_bits()) {
+                        let rows = seen.chunks_exact(self.shape.heads * dim);
+                        let queries = rows.flat_map(|row| &row[index * width..][..width]).copied().collect();
+                        head.feedback =
+                            Some(Arc::new(fit::feedback(Matrix::from_vec(BLOCK, width, queries), dim, rope, rotated)));
+                    }
                     head.restore(rotated, head.fresh, |key| fit.key(key));
                     head.fit = Some(Arc::new(fit));
                 }
@@ -37,7 +56,9 @@ impl Cache {
     /// Lets go of what lies beyond position `len` in a layer.
     pub(super) fn cut(&mut self, layer: usize, len: usize) {
         let store = self.spec.store.clone();
-        let Layer { heads, queries, .. } = &mut self.layers[layer];
+        let width = self.shape.heads * self.shape.head_dim;
+        let Layer { heads, queries, first } = &mut self.layers[layer];
+        first.truncate(len * width);
         for head in heads {
             let (slots, open) = (head.slots.before(len), head.open(&*store));
             head.slots.truncate(slots);
@@ -148,7 +169,7 @@ impl Cache {
                 for head in heads {
                     let full = head.stored.len() / BLOCK;
                     for block in 0..full {
-                        head.stored.reform(block, store.forms(full - 1 - block, dim));
+                        head.stored.reform(block, store.forms(full - 1 - block, dim), head.feedback.as_deref());
                     }
                 }
             });

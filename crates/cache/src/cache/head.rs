@@ -1,12 +1,12 @@
 //! One head of a sequence: its tokens as they are stored, their positions, and what was learnt of their channels.
 
-use crate::Store;
 use crate::axes::Axes;
 use crate::fit::Fit;
 use crate::merging::Merged;
 use crate::slots::Slots;
 use crate::store::{Coding, Tiers};
-use brevity_kernels::attention::packed::PackedHead;
+use crate::{BLOCK, Store};
+use brevity_kernels::attention::packed::{Feedback, PackedHead};
 use brevity_kernels::math::double;
 use brevity_kernels::{Matrix, hadamard};
 use std::collections::HashSet;
@@ -20,6 +20,8 @@ pub(super) struct Head {
     pub fresh: (Coding, Coding),
     /// How keys are moved and scaled before they are coded, known once the first block is full, or at the prompt's end, where the store does that.
     pub fit: Option<Arc<Fit>>,
+    /// How errors of keys count, learnt from the queries of the first block, where the store asks for it.
+    pub feedback: Option<Arc<Feedback>>,
     /// How values' channels are scaled before they are coded, where the store does that.
     pub values: Option<Arc<Fit>>,
     /// The axes that keys and values are turned to, where the store does that.
@@ -38,6 +40,7 @@ impl Head {
             slots: Slots::All(0),
             fresh,
             fit: None,
+            feedback: None,
             values: None,
             axes: None,
             after: None,
@@ -72,6 +75,11 @@ impl Head {
         if store.centres() && self.fit.is_none() { (Coding::F16, values) } else { (keys, values) }
     }
 
+    /// Whether its keys arrive in codes of so few bits that it pays to choose them well.
+    pub fn few_bits(&self) -> bool {
+        matches!(self.fresh.0, Coding::Token(bits) if bits < 8)
+    }
+
     /// Keys as the model made them, less what they were fitted by.
     pub fn keys(&self, rotated: bool) -> Matrix {
         let (len, dim) = (self.stored.len(), self.stored.dim());
@@ -89,16 +97,21 @@ impl Head {
     /// Stores every token anew with its key changed.
     pub fn restore(&mut self, rotated: bool, codings: (Coding, Coding), change: impl Fn(&mut [f32])) {
         let (mut keys, dim) = (self.keys(rotated), self.stored.dim());
-        let mut stored = PackedHead::new(dim);
-        let mut value = vec![0.0; dim];
+        let mut values = Matrix::zeros(keys.rows(), dim);
         for slot in 0..keys.rows() {
-            self.stored.value(slot, &mut value);
+            self.stored.value(slot, values.row_mut(slot));
             let key = keys.row_mut(slot);
             change(key);
             if rotated {
                 hadamard::hadamard_blocks(key, hadamard::block(dim));
             }
-            stored.push(key, &value, codings);
+        }
+        let mut stored = PackedHead::new(dim);
+        for (rows, slots) in stored.extend(keys.rows(), codings) {
+            let rows = rows.start * dim..rows.end * dim;
+            slots.write(&keys.data()[rows.clone()], &values.data()[rows], self.feedback.as_deref());
+        }
+        for slot in 0..keys.rows() {
             stored.tilt(slot, self.stored.tilted(slot));
         }
         self.stored = stored;
@@ -106,6 +119,7 @@ impl Head {
 
     /// Gives keys their mean back, where the block that it was learnt from is no longer full.
     pub fn forget_centre(&mut self, rotated: bool, store: &dyn Store) {
+        self.feedback = None;
         if let Some(fit) = self.fit.take() {
             let open = self.open(store);
             self.restore(rotated, open, |key| fit.undo(key));
@@ -131,8 +145,15 @@ impl Head {
         }
         let coding = |bits: u8| (Coding::Token(bits), Coding::Token(bits));
         let mut stored = PackedHead::new(dim);
+        // A block is coded as its first token is.
+        for first in (0..len).step_by(BLOCK) {
+            let rows = first * dim..len.min(first + BLOCK) * dim;
+            let bits = if first < fallen { tiers.low } else { tiers.high };
+            for (_, slots) in stored.extend(rows.len() / dim, coding(bits)) {
+                slots.write(&keys.data()[rows.clone()], &values.data()[rows.clone()], self.feedback.as_deref());
+            }
+        }
         for (row, &slot) in order.iter().enumerate() {
-            stored.push(keys.row(row), values.row(row), coding(if row < fallen { tiers.low } else { tiers.high }));
             stored.tilt(row, self.stored.tilted(slot));
         }
         self.stored = stored;
@@ -160,7 +181,9 @@ impl Head {
     /// Bytes of memory that it holds and no head before it; `seen` remembers shared blocks.
     pub fn bytes(&self, seen: &mut HashSet<usize>) -> usize {
         let fits = self.fit.iter().chain(&self.values).filter(|fit| seen.insert(Arc::as_ptr(fit) as usize));
-        let fit = fits.map(|fit| fit.bytes()).sum::<usize>() + self.axes.as_ref().map_or(0, Axes::bytes);
+        let mut fit = fits.map(|fit| fit.bytes()).sum::<usize>() + self.axes.as_ref().map_or(0, Axes::bytes);
+        let fresh = self.feedback.iter().filter(|feedback| seen.insert(Arc::as_ptr(feedback) as usize));
+        fit += fresh.map(|feedback| feedback.bytes()).sum::<usize>();
         self.stored.bytes_beside(seen) + self.slots.bytes() + 8 * self.attention.capacity() + fit
     }
 }

@@ -4,7 +4,7 @@ mod attention;
 mod changes;
 mod head;
 
-use crate::fit::Positions;
+use crate::fit::{Fit, Positions};
 use crate::selection::Observes;
 use crate::store::Coding;
 use crate::{BLOCK, Error, Spec};
@@ -39,6 +39,8 @@ struct Layer {
     heads: Vec<Head>,
     /// The last queries with their positions, where a selection observes them; as the model made them.
     queries: VecDeque<(usize, Vec<f32>)>,
+    /// The queries of the first block, until keys have learnt of them; as the model made them.
+    first: Vec<f32>,
 }
 
 /// Rows whose attention weights are held at once for an observer.
@@ -128,8 +130,7 @@ impl Cache {
     fn check_finite(layer: usize, start: usize, k: MatrixView<'_>, v: MatrixView<'_>) -> Result<(), Error> {
         for (side, rows) in [("key", k), ("value", v)] {
             for row in 0..rows.rows() {
-                // One infinity or NaN makes the sum of x·0 a NaN.
-                if rows.row(row).iter().fold(0.0, |sum, x| sum + x * 0.0) != 0.0 {
+                if !rows.row(row).iter().fold(true, |all, x| all & x.is_finite()) {
                     let value = rows.row(row).iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
                     return Err(Error::NotFinite { layer, position: start + row, side, value });
                 }
@@ -164,38 +165,39 @@ impl KvCache for Cache {
         }
         Self::check_finite(layer, start, k, v)?;
         self.cut(layer, start);
-        let (keys, values) = self.spec.store.rotates();
+        let (keys, rotated_values) = self.spec.store.rotates();
         let (dim, store) = (self.shape.head_dim, self.spec.store.clone());
-        let block = hadamard::block(dim);
-        let isa = Isa::current();
-        pool::parallel_chunks(&mut self.layers[layer].heads, 1, |index, heads| {
-            let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
-            for head in heads {
-                let open = head.open(&*store);
-                for row in 0..k.rows() {
-                    key.copy_from_slice(&k.row(row)[index * dim..][..dim]);
-                    value.copy_from_slice(&v.row(row)[index * dim..][..dim]);
-                    if let Some(fit) = &head.fit {
-                        fit.key(&mut key);
+        let (isa, block) = (Isa::current(), hadamard::block(dim));
+        let mut open = Vec::new();
+        for (index, head) in self.layers[layer].heads.iter_mut().enumerate() {
+            let codings = head.open(&*store);
+            head.slots.push(start..start + k.rows());
+            let Head { stored, fit, values, feedback, axes, .. } = head;
+            let fits = (fit.as_deref(), values.as_deref(), feedback.as_deref(), axes.as_ref());
+            open.extend(stored.extend(k.rows(), codings).map(|(rows, slots)| Some((index, rows, slots, fits))));
+        }
+        // A block of a head is a task, so that threads share few heads.
+        pool::parallel_chunks(&mut open, 1, |_, open| {
+            for (index, rows, slots, (fit, values, feedback, axes)) in open.iter_mut().filter_map(Option::take) {
+                let cut = |from: MatrixView<'_>, fit: Option<&Fit>, rotated: bool| -> Vec<f32> {
+                    let mut all = Vec::with_capacity(rows.len() * dim);
+                    rows.clone().for_each(|row| all.extend_from_slice(&from.row(row)[index * dim..][..dim]));
+                    if let Some(fit) = fit {
+                        all.chunks_exact_mut(dim).for_each(|x| fit.key(x));
                     }
-                    if let Some(fit) = &head.values {
-                        fit.key(&mut value);
+                    if rotated {
+                        hadamard::hadamard_blocks(&mut all, block);
                     }
-                    if let Some(axes) = &head.axes {
-                        axes.key(&mut key);
-                        axes.value(&mut value);
+                    all
+                };
+                isa.with(|| {
+                    let (mut keys, mut values) = (cut(k, fit, keys), cut(v, values, rotated_values));
+                    if let Some(axes) = axes {
+                        keys.chunks_exact_mut(dim).for_each(|key| axes.key(key));
+                        values.chunks_exact_mut(dim).for_each(|value| axes.value(value));
                     }
-                    isa.with(|| {
-                        if keys {
-                            hadamard::hadamard_blocks(&mut key, block);
-                        }
-                        if values {
-                            hadamard::hadamard_blocks(&mut value, block);
-                        }
-                    });
-                    head.stored.push(&key, &value, open);
-                }
-                head.slots.push(start..start + k.rows());
+                    slots.write(&keys, &values, feedback);
+                });
             }
         });
         Ok(())

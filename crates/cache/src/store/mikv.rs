@@ -76,6 +76,10 @@ impl Store for Mikv {
         true
     }
 
+    fn feeds_back(&self) -> bool {
+        true
+    }
+
     fn tiers(&self) -> Option<Tiers> {
         Some(self.tiers)
     }

@@ -113,4 +113,8 @@ impl Store for Mixed {
     fn centres(&self) -> bool {
         true
     }
+
+    fn feeds_back(&self) -> bool {
+        true
+    }
 }

@@ -76,6 +76,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Whether keys of less than 8 bits are rounded by what queries of the first 64 tokens looked at; with [`centres`](Self::centres)
+    /// alone.
+    fn feeds_back(&self) -> bool {
+        false
+    }
+
     /// Whether heads are turned to their principal axes at the prompt's end; blocks take their [`forms`](Self::forms) from then on.
     fn turns(&self) -> bool {
         false

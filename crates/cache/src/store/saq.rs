@@ -83,6 +83,10 @@ impl Store for Saq {
         true
     }
 
+    fn feeds_back(&self) -> bool {
+        true
+    }
+
     fn rotates(&self) -> (bool, bool) {
         (true, true)
     }

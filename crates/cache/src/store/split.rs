@@ -28,6 +28,10 @@ impl Store for Split {
         self.keys.centres()
     }
 
+    fn feeds_back(&self) -> bool {
+        self.keys.feeds_back()
+    }
+
     fn rotates(&self) -> (bool, bool) {
         (self.keys.rotates().0, self.values.rotates().1)
     }

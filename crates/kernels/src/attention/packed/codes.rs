@@ -19,6 +19,13 @@ pub(super) trait Values {
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32);
     /// Reads it back.
     fn get(unit: &[u8], k: usize, lane: usize) -> f32;
+    /// Writes a whole unit of codes.
+    #[inline(always)]
+    fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
+        for (k, codes) in codes.iter().enumerate() {
+            codes.iter().enumerate().for_each(|(lane, &code)| Self::put(unit, k, lane, f32::from(code)));
+        }
+    }
 }
 
 pub(super) struct Float32;
@@ -95,6 +102,9 @@ impl Values for Code<8> {
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
         f32::from(unit[k * LANES + lane])
     }
+    fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
+        unit[..Self::UNIT].copy_from_slice(codes.as_flattened());
+    }
 }
 
 impl Values for Code<4> {
@@ -117,6 +127,17 @@ impl Values for Code<4> {
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
         f32::from(unit[k / 2 * LANES + lane] >> (4 * (k % 2)) & 15)
     }
+    fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
+        for (out, [a, b]) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
+            (0..LANES).for_each(|i| out[i] = a[i] | b[i] << 4);
+        }
+    }
+}
+
+/// The low two bits of four codes in a byte.
+#[inline(always)]
+fn fourths(out: &mut [u8; LANES], [a, b, c, d]: &[[u8; LANES]; 4]) {
+    (0..LANES).for_each(|i| out[i] = a[i] & 3 | (b[i] & 3) << 2 | (c[i] & 3) << 4 | d[i] << 6);
 }
 
 /// The four 2-bit codes of each byte.
@@ -145,6 +166,11 @@ impl Values for Code<2> {
     }
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
         f32::from(unit[k / 4 * LANES + lane] >> (2 * (k % 4)) & 3)
+    }
+    fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
+        for (out, codes) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(codes.as_chunks::<4>().0) {
+            fourths(out, codes);
+        }
     }
 }
 
@@ -181,6 +207,15 @@ impl Values for Code<3> {
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
         let low = unit[k / 4 * LANES + lane] >> (2 * (k % 4)) & 3;
         f32::from(low | (unit[2 * LANES + lane] >> k & 1) << 2)
+    }
+    fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
+        let [a, b, high, ..] = unit.as_chunks_mut::<LANES>().0 else { return };
+        let [low, behind] = codes.as_chunks::<4>().0 else { return };
+        fourths(a, low);
+        fourths(b, behind);
+        for i in 0..LANES {
+            high[i] = codes.iter().enumerate().fold(0, |all, (k, codes)| all | codes[i] >> 2 << k);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The compressed keys and values of one head.
 
 use super::super::BLOCK;
+use super::feedback::Feedback;
 use super::part::{Coding, Part, Side};
 use super::repair::Recipe;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Blocks of 64 slots, each with a coding of its own for keys and for values.
@@ -23,6 +25,34 @@ pub(super) struct Block {
     pub parts: Arc<Parts>,
     /// What the keys of the 64 slots are multiplied by, and then what the values are.
     pub gains: Option<Box<[f32; 2 * BLOCK]>>,
+}
+
+impl Block {
+    fn new(codings: (Coding, Coding), dim: usize) -> Block {
+        let (k, v) = (Part::new(codings.0, Side::Keys, dim), Part::new(codings.1, Side::Values, dim));
+        Block { parts: Arc::new(Parts { k, v }), gains: None }
+    }
+}
+
+/// Slots of one block that are to be written.
+pub struct OpenSlots<'a> {
+    first: usize,
+    dim: usize,
+    block: &'a mut Block,
+}
+
+impl OpenSlots<'_> {
+    /// Writes keys and values, rows one after another; `feedback` says how errors of keys count, as in [`Part::write_rows`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or the block is coded by channel.
+    pub fn write(self, keys: &[f32], values: &[f32], feedback: Option<&Feedback>) {
+        assert_eq!(keys.len(), values.len(), "as many keys as values");
+        assert!(keys.len().is_multiple_of(self.dim.max(1)), "keys of {} values", self.dim);
+        let parts = Arc::make_mut(&mut self.block.parts);
+        parts.k.write_rows(self.first, keys, feedback);
+        parts.v.write_rows(self.first, values, None);
+    }
 }
 
 #[derive(Clone)]
@@ -52,7 +82,7 @@ impl From<Coding> for Form {
 }
 
 impl Form {
-    fn part(self, side: Side, dim: usize, tokens: &[f32]) -> Part {
+    fn part(self, side: Side, dim: usize, tokens: &[f32], feedback: Option<&Feedback>) -> Part {
         let held = if self.channels == 0 { dim } else { self.channels.next_multiple_of(16).min(dim) };
         let floats = matches!(self.coding, Coding::F32 | Coding::F16);
         assert!(held == dim || floats || side == Side::Keys, "values in fewer channels are floats");
@@ -61,7 +91,7 @@ impl Form {
             Some(recipe) => Part::repaired(self.coding, side, held, &first, recipe),
             None => {
                 let mut part = Part::new(self.coding, side, held);
-                part.write_block(&first);
+                part.write_block(&first, feedback.filter(|feedback| feedback.dim() == held));
                 part
             }
         }
@@ -118,7 +148,8 @@ impl PackedHead {
 
     /// Bytes that so many slots take beside their two sides, at most.
     pub fn overhead(slots: usize) -> usize {
-        slots.div_ceil(BLOCK).next_power_of_two().max(4) * size_of::<Block>()
+        let blocks = slots.div_ceil(BLOCK);
+        (blocks + blocks / 8).max(4) * size_of::<Block>()
     }
 
     /// Codings of keys and values of a block.
@@ -131,11 +162,33 @@ impl PackedHead {
     /// # Panics
     /// If the shapes do not fit, or the last block is coded by channel and not full.
     pub fn push(&mut self, k: &[f32], v: &[f32], codings: (Coding, Coding)) {
-        let (slot, at) = (self.len % BLOCK, self.next(codings));
-        let parts = Arc::make_mut(&mut self.blocks[at].parts);
-        parts.k.write(slot, k);
-        parts.v.write(slot, v);
-        self.len += 1;
+        self.extend(1, codings).for_each(|(_, slots)| slots.write(k, v, None));
+    }
+
+    /// Makes room for so many tokens: the rows that each block takes, and its slots, which are to be written. New blocks get the
+    /// codings given.
+    pub fn extend(
+        &mut self,
+        tokens: usize,
+        codings: (Coding, Coding),
+    ) -> impl Iterator<Item = (Range<usize>, OpenSlots<'_>)> {
+        let (dim, start) = (self.dim, self.len);
+        let end = start + tokens;
+        let wanted = end.div_ceil(BLOCK);
+        if wanted > self.blocks.capacity() {
+            // An eighth more, and not twice as much: what is held is what is needed.
+            self.blocks.reserve_exact((wanted + wanted / 8).max(4) - self.blocks.len());
+        }
+        while self.blocks.len() < wanted {
+            self.blocks.push(Block::new(codings, dim));
+        }
+        self.len = end;
+        let first = start / BLOCK;
+        self.blocks[first.min(wanted)..].iter_mut().enumerate().map(move |(index, block)| {
+            let here = (first + index) * BLOCK;
+            let slots = start.max(here)..end.min(here + BLOCK);
+            (slots.start - start..slots.end - start, OpenSlots { first: slots.start - here, dim, block })
+        })
     }
 
     /// Stores a full block anew in other codings; from what it holds, so losses add up.
@@ -143,14 +196,15 @@ impl PackedHead {
     /// # Panics
     /// If there is no such block, or it is not full.
     pub fn recode(&mut self, block: usize, codings: (Coding, Coding)) {
-        self.reform(block, (codings.0.into(), codings.1.into()));
+        self.reform(block, (codings.0.into(), codings.1.into()), None);
     }
 
     /// Stores a full block anew in other forms; from what it holds, so losses add up. A side that has the coding already stays as it is.
+    /// `feedback` says how errors of keys count, as in [`Part::write_rows`].
     ///
     /// # Panics
     /// If there is no such block, or it is not full.
-    pub fn reform(&mut self, block: usize, forms: (Form, Form)) {
+    pub fn reform(&mut self, block: usize, forms: (Form, Form), feedback: Option<&Feedback>) {
         assert!((block + 1) * BLOCK <= self.len, "block {block} of {} slots is not full", self.len);
         let dim = self.dim;
         let parts = &mut self.blocks[block].parts;
@@ -161,11 +215,13 @@ impl PackedHead {
             return;
         }
         let parts = Arc::make_mut(parts);
-        for (part, form, side) in [(&mut parts.k, forms.0, Side::Keys), (&mut parts.v, forms.1, Side::Values)] {
+        for (part, form, side, feedback) in
+            [(&mut parts.k, forms.0, Side::Keys, feedback), (&mut parts.v, forms.1, Side::Values, None)]
+        {
             if differs(part, form) {
                 let mut tokens = vec![0.0; BLOCK * dim];
                 tokens.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read_wide(slot, x));
-                *part = form.part(side, dim, &tokens);
+                *part = form.part(side, dim, &tokens, feedback);
             }
         }
     }
@@ -215,12 +271,11 @@ impl PackedHead {
                 self.value(slot, &mut v);
                 kept.push(&k, &v, codings);
             } else {
-                let to = kept.next(codings);
-                let at = kept.len % BLOCK;
-                let parts = Arc::make_mut(&mut kept.blocks[to].parts);
-                parts.k.take(at, &from.parts.k, slot % BLOCK);
-                parts.v.take(at, &from.parts.v, slot % BLOCK);
-                kept.len += 1;
+                for (_, to) in kept.extend(1, codings) {
+                    let parts = Arc::make_mut(&mut to.block.parts);
+                    parts.k.take(to.first, &from.parts.k, slot % BLOCK);
+                    parts.v.take(to.first, &from.parts.v, slot % BLOCK);
+                }
             }
             let tilt = self.tilts.iter().find(|(tilted, _)| *tilted == slot);
             kept.tilts.extend(tilt.map(|&(_, by)| (kept.len - 1, by)));
@@ -273,16 +328,6 @@ impl PackedHead {
         self.tilts.extend(other.tilts.iter().map(|&(slot, by)| (self.len + slot, by)));
         self.blocks.extend(other.blocks);
         self.len += other.len;
-    }
-
-    /// The block of the next slot.
-    fn next(&mut self, codings: (Coding, Coding)) -> usize {
-        if self.len / BLOCK == self.blocks.len() {
-            let k = Part::new(codings.0, Side::Keys, self.dim);
-            let v = Part::new(codings.1, Side::Values, self.dim);
-            self.blocks.push(Block { parts: Arc::new(Parts { k, v }), gains: None });
-        }
-        self.len / BLOCK
     }
 
     /// Reads a key back.

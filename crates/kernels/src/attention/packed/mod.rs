@@ -31,13 +31,16 @@
 
 mod attend;
 mod codes;
+mod feedback;
+mod grid;
 mod head;
 mod part;
 mod repair;
 mod rows;
 
 pub use attend::{PackedQuery, attend_packed};
-pub use head::{Form, PackedHead};
+pub use feedback::Feedback;
+pub use head::{Form, OpenSlots, PackedHead};
 pub use part::{Coding, Part, Side};
 pub use repair::Recipe;
 

@@ -2,8 +2,10 @@
 
 use super::super::BLOCK;
 use super::codes::{DEEP, Values, with_values};
+use super::feedback::Feedback;
+use super::grid::{self, Coded};
 use super::repair::{Cut, Recipe, Repair};
-use crate::buffer::Aligned;
+use crate::buffer::Lines;
 use crate::convert::{f16_to_f32, f32_to_f16};
 use crate::simd::LANES;
 use std::ops::Range;
@@ -77,7 +79,7 @@ pub struct Part {
     side: Side,
     dim: u32,
     /// Units panel by panel, then scales, then zero points or least values.
-    data: Aligned<u8>,
+    data: Lines,
     /// What the codes leave behind, where it is given back.
     repair: Option<Box<Repair>>,
 }
@@ -89,8 +91,8 @@ impl Part {
     /// If codes have no such number of bits, or values are to be coded by channel.
     pub fn new(coding: Coding, side: Side, dim: usize) -> Part {
         assert!(coding.by_token() || side == Side::Keys, "values are coded by token");
-        let mut part = Part { coding, side, dim: dim as u32, data: Aligned::zeros(0), repair: None };
-        part.data = Aligned::zeros(part.codes() + part.parameters());
+        let mut part = Part { coding, side, dim: dim as u32, data: Lines::zeros(0), repair: None };
+        part.data = Lines::zeros(part.codes() + part.parameters());
         part
     }
 
@@ -117,7 +119,7 @@ impl Part {
     pub fn repaired(coding: Coding, side: Side, dim: usize, x: &[f32], recipe: Recipe) -> Part {
         let mut part = Part::new(coding, side, dim);
         let cut = Cut::new(x, side, dim, recipe.singles);
-        part.write_block(&cut.rest);
+        part.write_block(&cut.rest, None);
         let mut grid = vec![0.0; x.len()];
         grid.chunks_exact_mut(dim).enumerate().for_each(|(slot, x)| part.read(slot, x));
         part.repair = Some(Box::new(cut.repair(x, &grid, side, dim, recipe.rank)));
@@ -126,7 +128,7 @@ impl Part {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.data.bytes() + self.repair.as_ref().map_or(0, |repair| repair.bytes())
+        self.data.len() + self.repair.as_ref().map_or(0, |repair| repair.bytes())
     }
 
     /// Steps of k: channels filled up to a multiple of 8, or slots.
@@ -219,15 +221,70 @@ impl Part {
         match self.coding {
             Coding::F32 => self.put(slot, x.iter().copied()),
             Coding::F16 => self.put(slot, x.iter().map(|x| x.clamp(-65504.0, 65504.0))),
-            Coding::Token(bits) => {
-                let grid = Grid::of_token(x, bits);
-                let codes = self.codes();
-                self.data[codes + 2 * slot..][..2].copy_from_slice(&grid.scale.to_ne_bytes());
-                self.data[codes + 2 * BLOCK + slot] = grid.zero;
-                self.put(slot, x.iter().map(|&x| grid.code(x)));
-            }
+            Coding::Token(_) => self.write_rows(slot, x, None),
             Coding::Channel(_) => panic!("a coding by channel is written by blocks"),
         }
+    }
+
+    /// Writes tokens, rows of `x`, from slot `first` on; `feedback` says how their errors count, where that is known and they are
+    /// codes of less than 8 bits.
+    ///
+    /// # Panics
+    /// If the coding is by channel, or the shapes do not fit.
+    pub fn write_rows(&mut self, first: usize, x: &[f32], feedback: Option<&Feedback>) {
+        let (dim, rows) = (self.channels(), x.len() / self.channels().max(1));
+        assert!(first + rows <= BLOCK && x.len() == rows * dim, "{} values from slot {first}", x.len());
+        let Coding::Token(bits) = self.coding else {
+            return x.chunks_exact(dim).enumerate().for_each(|(row, x)| self.write(first + row, x));
+        };
+        let mut next = 0;
+        let groups = std::iter::from_fn(|| {
+            let start = next;
+            next = ((first + start + 1).next_multiple_of(LANES) - first).min(rows);
+            (start < rows).then_some(start..next)
+        });
+        grid::code((x, dim), bits, feedback, groups, |row, many, coded| self.place_codes(first + row, many, coded));
+    }
+
+    fn place_codes(&mut self, first: usize, many: usize, coded: &Coded) {
+        let (grids, unit) = (self.codes(), self.coding.unit());
+        for (i, slot) in (first..first + many).enumerate() {
+            self.data[grids + 2 * slot..][..2].copy_from_slice(&coded.scales[i].to_ne_bytes());
+            self.data[grids + 2 * BLOCK + slot] = coded.zeros[i];
+        }
+        let aligned = match self.side {
+            Side::Keys => many == LANES,
+            Side::Values => first.is_multiple_of(DEEP) && many.is_multiple_of(DEEP),
+        };
+        if !aligned {
+            for (i, slot) in (first..first + many).enumerate() {
+                self.put(slot, coded.codes.iter().map(|codes| f32::from(codes[i])));
+            }
+            return;
+        }
+        let (panel, side) = (self.panel_bytes(), self.side);
+        with_values!(self.coding, V => match side {
+            Side::Keys => {
+                let units = self.data[first / LANES * panel..][..panel].chunks_exact_mut(unit);
+                for (unit, channels) in units.zip(coded.codes.chunks(DEEP)) {
+                    let mut codes = [[0; LANES]; DEEP];
+                    codes[..channels.len()].copy_from_slice(channels);
+                    V::pack(unit, &codes);
+                }
+            }
+            Side::Values => {
+                for (at, channels) in coded.codes.chunks(LANES).enumerate() {
+                    for start in (0..many).step_by(DEEP) {
+                        let mut codes = [[0; LANES]; DEEP];
+                        for (lane, tokens) in channels.iter().enumerate() {
+                            (0..DEEP).for_each(|k| codes[k][lane] = tokens[start + k]);
+                        }
+                        let at = at * panel + (first + start) / DEEP * unit;
+                        V::pack(&mut self.data[at..at + unit], &codes);
+                    }
+                }
+            }
+        })
     }
 
     /// Writes a token of another part: its codes as they are where the coding is the same, else anew.
@@ -263,10 +320,10 @@ impl Part {
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn write_block(&mut self, x: &[f32]) {
+    pub fn write_block(&mut self, x: &[f32], feedback: Option<&Feedback>) {
         assert_eq!(x.len(), BLOCK * self.channels(), "a block of tokens");
         let Coding::Channel(bits) = self.coding else {
-            return x.chunks_exact(self.channels()).enumerate().for_each(|(slot, x)| self.write(slot, x));
+            return self.write_rows(0, x, feedback);
         };
         let (codes, steps) = (self.codes(), self.steps());
         let top = f32::from((1u16 << bits) - 1);
@@ -318,62 +375,5 @@ impl Part {
         let held = self.channels().min(out.len());
         self.read(slot, &mut out[..held]);
         out[held..].fill(0.0);
-    }
-}
-
-/// The grid of one token.
-struct Grid {
-    scale: u16,
-    zero: u8,
-    inverse: f32,
-    offset: f32,
-    top: f32,
-}
-
-/// Ranges tried for few bits, as shares of the token's own.
-const SHRUNK: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.72];
-
-impl Grid {
-    /// The grid with the least squared error of those tried; its range holds 0.
-    fn of_token(x: &[f32], bits: u8) -> Grid {
-        let (low, high) = x.iter().fold((0f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
-        if bits == 8 {
-            return Grid::over(low, high, bits);
-        }
-        let mut best = (f32::INFINITY, Grid::over(low, high, bits));
-        for share in SHRUNK {
-            let grid = Grid::over(low * share, high * share, bits);
-            let error = grid.error(x);
-            if error < best.0 {
-                best = (error, grid);
-            }
-        }
-        best.1
-    }
-
-    fn over(low: f32, high: f32, bits: u8) -> Grid {
-        let top = f32::from((1u16 << bits) - 1);
-        let step = (1u32 << bits) as f32 / 256.0;
-        // Half a step of the zero point may be lost at either end: the scale makes up for it.
-        let scale = f32_to_f16(((high - low) / (top - step)).min(65504.0));
-        let wide = f16_to_f32(scale);
-        if wide == 0.0 {
-            return Grid { scale: 0, zero: 0, inverse: 0.0, offset: 0.0, top };
-        }
-        let zero = (-low / wide / step).round_ties_even().clamp(0.0, 255.0);
-        Grid { scale, zero: zero as u8, inverse: 1.0 / wide, offset: zero * step, top }
-    }
-
-    fn code(&self, x: f32) -> f32 {
-        x.mul_add(self.inverse, self.offset).round_ties_even().clamp(0.0, self.top)
-    }
-
-    /// Squared error in units of x², summed over the channels in their order.
-    fn error(&self, x: &[f32]) -> f32 {
-        let scale = f16_to_f32(self.scale);
-        x.iter().fold(0.0, |sum, &x| {
-            let off = x - scale * (self.code(x) - self.offset);
-            off.mul_add(off, sum)
-        })
     }
 }

@@ -216,7 +216,7 @@ proptest! {
         x.data_mut().iter_mut().for_each(|x| *x += offset);
         for bits in [2u8, 3, 4, 8] {
             let mut part = Part::new(Coding::Channel(bits), Side::Keys, 24);
-            part.write_block(x.data());
+            part.write_block(x.data(), None);
             let mut y = vec![0.0; 24];
             for slot in 0..64 {
                 part.read(slot, &mut y);
@@ -242,9 +242,9 @@ fn adorned(kind: usize, dim: usize, group: usize) -> Case {
         match kind {
             0 => (0..3).for_each(|block| {
                 let repair = Some(Recipe { rank: 2, singles: 1 });
-                head.reform(block, (form(Coding::Channel(4), 0, repair), form(Coding::Token(4), 0, repair)));
+                head.reform(block, (form(Coding::Channel(4), 0, repair), form(Coding::Token(4), 0, repair)), None);
             }),
-            1 => (0..2).for_each(|b| head.reform(b, (form(Coding::F16, 16, None), form(Coding::F16, 32, None)))),
+            1 => (0..2).for_each(|b| head.reform(b, (form(Coding::F16, 16, None), form(Coding::F16, 32, None)), None)),
             _ => {
                 (0..2).for_each(|block| head.recode(block, (Coding::Token(8), Coding::Token(4))));
                 let (k, v) = (matrix(1, 128, 5 + h as u64), matrix(1, 128, 6 + h as u64));
@@ -343,7 +343,7 @@ fn more_repair_leaves_less() {
                 Some(recipe) => Part::repaired(coding, side, 40, x.data(), recipe),
                 None => {
                     let mut part = Part::new(coding, side, 40);
-                    part.write_block(x.data());
+                    part.write_block(x.data(), None);
                     part
                 }
             };
