@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is measured where nothing is named.
-const SPECS: [&str; 37] = [
+const SPECS: [&str; 39] = [
     "f16",
     "int8",
     "int4",
@@ -60,6 +60,8 @@ const SPECS: [&str; 37] = [
     "mixed within 50%",
     "mixed within 25%",
     "mixed within 18%",
+    "razor:budget=12%,induction=50 within 25%",
+    "razor:budget=12%,induction=30 within 12.5%",
 ];
 
 /// One cache, measured.
