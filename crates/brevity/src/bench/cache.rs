@@ -60,8 +60,8 @@ const SPECS: [&str; 39] = [
     "mixed within 50%",
     "mixed within 25%",
     "mixed within 18%",
-    "razor:budget=12%,induction=50 within 25%",
-    "razor:budget=12%,induction=30 within 12.5%",
+    "razor:budget=20%,induction=60 within 25%",
+    "razor:budget=6%,induction=30 within 12.5%",
 ];
 
 /// One cache, measured.
@@ -343,8 +343,8 @@ fn write(
     let sets: String = args.sets.iter().map(set).collect();
     let specs: String = args.specs.iter().map(|spec| format!(" --spec {spec:?}")).collect();
     let command = format!(
-        "brevity bench cache{model_arg} --window {} --chunks {}{text}{sets}{specs} -o {page}",
-        args.window, args.chunks
+        "brevity bench cache{model_arg} --window {} --chunks {} --questions {} --generate {}{text}{sets}{specs} -o {page}",
+        args.window, args.chunks, args.questions, args.generate
     );
     let body = format!(
         "### {name}, {} tokens\n\n`{command}`\n\n![Bytes held against bits lost]({file})\n\n{}",
