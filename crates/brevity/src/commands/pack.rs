@@ -134,7 +134,7 @@ fn report(
     let ratio = if packed.raw == 0 {
         String::new()
     } else {
-        format!(", {bits:.4} bits a byte, {:.2} MB/s", packed.raw as f64 / 1e6 / seconds)
+        format!(", {bits:.4} bits a byte, {}", speed(packed.raw as f64 / seconds))
     };
     output::line(&format!(
         "{} → {} ({}{ratio})\nwritten: {}",
@@ -143,4 +143,9 @@ fn report(
         plural(packed.entries, "entry", "entries"),
         output.display()
     ))
+}
+
+/// Bytes a second, as they are read.
+fn speed(bytes: f64) -> String {
+    if bytes < 1e5 { format!("{:.2} KB/s", bytes / 1e3) } else { format!("{:.2} MB/s", bytes / 1e6) }
 }
