@@ -88,15 +88,16 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     if args.generate == 0 || args.chunks == 0 {
         bail!("--generate and --chunks must be at least 1");
     }
-    let specs = specs(&args, &source, show)?;
     let tokenizer = source.tokenizer()?;
     let haystack = texts::evaluation(args.text.as_deref())?;
+    // What is asked and named is read before anything long begins.
+    let cases = cases(&args, tokenizer, &haystack)?;
+    let specs = specs(&args, &source, show)?;
     let text = Text::cut(tokenizer, &haystack, args.window, Some(args.chunks), Score::SecondHalf)?;
     let options = Options { activation: args.activations.into(), ..Options::default() };
     let reference = evaluate::finish(&source, &text, options, (show, "full cache"))?;
     let floor = evaluate::floor(&source, &reference, &text, tokenizer, options, show)?;
     let model = Model::load(&source, options)?;
-    let cases = cases(&args, tokenizer, &haystack)?;
     let full = retrieval::ask(&model, &Spec::parse("f32")?, &cases)?;
     let mut measured = Vec::new();
     let f16 = 4.0 * (source.config().attention.kv_width() * source.config().layers()) as f64;

@@ -127,7 +127,10 @@ fn overview_section(all: &[Measured], args: &BenchSpeedArgs) -> String {
 fn command(models: &str, args: &BenchSpeedArgs) -> String {
     let peer = if args.peer.is_some() { " --peer llama-bench" } else { "" };
     let BenchSpeedArgs { prompt, generate, repeat, .. } = args;
-    let cache = if args.cache == "f16" { String::new() } else { format!(" --cache {:?}", args.cache) };
+    let mut cache = if args.cache == "f16" { String::new() } else { format!(" --cache {:?}", args.cache) };
+    if let Some(budget) = &args.cache_budget {
+        cache += &format!(" --cache-budget {budget}");
+    }
     format!("brevity bench speed {models} --prompt {prompt} --generate {generate} --repeat {repeat}{cache}{peer}")
 }
 
