@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// The positions of a head's slots, rising.
+/// The positions of a head's slots: rising, unless importance has put those of a prompt in another order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slots {
     /// Slot i holds position i.
@@ -38,6 +38,17 @@ impl Slots {
             Slots::All(_) => slot,
             Slots::Some(positions) => positions[slot] as usize,
         }
+    }
+
+    /// The slots by position, where they do not lie so.
+    pub fn rising(&self) -> Option<Vec<usize>> {
+        let Slots::Some(positions) = self else { return None };
+        if positions.is_sorted() {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..positions.len()).collect();
+        order.sort_by_key(|&slot| positions[slot]);
+        Some(order)
     }
 
     pub fn push(&mut self, positions: Range<usize>) {

@@ -80,6 +80,8 @@ fn specs(budget: &str) -> Vec<String> {
             "gear:bits=2,rank=4,outliers=0",
             "saq:recent=64,middle=128",
             "mixed:keys=48h2,values=3244",
+            "h2o:budget=150 + mikv",
+            "snapkv:budget=150,window=16 + zipcache:low=3",
         ]
         .map(String::from),
     );
@@ -162,6 +164,28 @@ fn a_selection_holds_its_budget_its_sinks_and_its_newest() {
             assert_eq!(positions[..6], [0, 1, 2, 3, 4, 5], "{name}");
             assert_eq!(positions.last(), Some(&419), "{name}");
         }
+    }
+}
+
+/// Tokens that lie by importance are chosen from as the text has them.
+#[test]
+fn a_selection_chooses_the_same_tokens_where_importance_orders_them() {
+    let text = text(600, 6);
+    for (name, store) in [("window", "mikv"), ("window", "zipcache"), ("random", "mikv")] {
+        let held = |store: &str| {
+            let mut cache = cache(&format!("{name}:budget=250,sinks=5 + {store}"));
+            run(&mut cache, &text, 300, &[50]);
+            let mut positions = cache.positions(1, 1);
+            let low = cache.codings(1, 1).iter().filter(|coding| coding.0 == Coding::Token(2)).count();
+            let rising = positions.is_sorted();
+            positions.sort_unstable();
+            (positions, low, rising)
+        };
+        let (expected, none, _) = held("int8");
+        let (found, low, rising) = held(store);
+        assert_eq!(found, expected, "{name} + {store}");
+        assert_eq!(none, 0);
+        assert!(low > 0 && !rising, "{name} + {store}: tokens of few bits come first");
     }
 }
 

@@ -77,6 +77,7 @@ impl Cache {
         if self.len <= selection.budget().of(self.len) {
             return;
         }
+        self.rise();
         let (group, dim) = (self.shape.heads / self.shape.kv_heads, self.shape.head_dim);
         let store = self.spec.store.clone();
         let (read, merging) = (self.len, self.spec.merging());
@@ -115,6 +116,23 @@ impl Cache {
             });
         }
         self.dropped = self.len;
+    }
+
+    /// Brings tokens that lie by importance back into the order of the text, in which selections choose.
+    fn rise(&mut self) {
+        let store = self.spec.store.clone();
+        if store.tiers().is_none() {
+            return;
+        }
+        for layer in &mut self.layers {
+            pool::parallel_chunks(&mut layer.heads, 1, |_, heads| {
+                heads.iter_mut().for_each(|head| {
+                    if let Some(order) = head.slots.rising() {
+                        head.keep(&order, head.open(&*store), Vec::new());
+                    }
+                })
+            });
+        }
     }
 
     /// Turns heads to the principal axes of what they hold.

@@ -137,7 +137,7 @@ impl Head {
             self.stored.key(slot, keys.row_mut(row));
             self.stored.value(slot, values.row_mut(row));
         }
-        if tiers.separable {
+        if tiers.separable && self.values.is_none() {
             for (rows, fit) in [(&mut keys, &mut self.fit), (&mut values, &mut self.values)] {
                 let found = fit.insert(Arc::new(Fit::divided(&root_of_largest(rows))));
                 (0..len).for_each(|row| found.key(rows.row_mut(row)));

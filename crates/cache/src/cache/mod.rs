@@ -256,8 +256,9 @@ impl KvCache for Cache {
     fn advance(&mut self, rows: usize) {
         self.len += rows;
         if self.len.is_multiple_of(BLOCK) && rows > 0 {
-            if self.selecting {
+            if self.selecting && self.spec.selection.is_some() {
                 self.select();
+                self.tier();
             }
             self.centre();
             self.age();

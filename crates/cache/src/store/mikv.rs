@@ -34,7 +34,7 @@ const CARD: MethodCard = MethodCard {
     ],
     simplifications: &[
         "no balancer of channels between keys and queries: keys lose their mean",
-        "a token that falls is coded anew from its higher precision; what comes after the prompt does not fall",
+        "a token that falls is coded anew from its higher precision; what comes after the prompt falls only where a selection drops tokens, which lets importance decide anew",
         "a group of a token's codes is a head",
     ],
 };

@@ -35,7 +35,7 @@ const CARD: MethodCard = MethodCard {
     ],
     simplifications: &[
         "attention is summed over all queries in the fused kernel, so no probe tokens are needed",
-        "tokens that come after the prompt use its channel factors and keep the higher precision",
+        "tokens that come after the prompt use its channel factors and keep the higher precision, unless a selection drops tokens, which lets importance decide anew",
     ],
 };
 
