@@ -643,6 +643,8 @@ pub enum BenchCommand {
     Weights(BenchWeightsArgs),
     /// Ways of keeping keys and values: bytes a token against bits of loss, as a table and a picture
     Cache(BenchCacheArgs),
+    /// How well a model's own prediction foretells the next token's keys and values
+    Residual(BenchResidualArgs),
     /// Our files beside llama-quantize's of the same size, both measured by llama.cpp
     Beside(BenchBesideArgs),
     /// Every level of archives, and the compressors that this machine has: bits a byte against speed
@@ -765,6 +767,27 @@ pub struct BenchCacheArgs {
     /// A Markdown page in which this bench's section is written or replaced; its picture (SVG) lies beside it
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BenchResidualArgs {
+    /// The model (default: the embedded one)
+    pub model: Option<String>,
+    /// Tokens that are foretold, the last of the window
+    #[arg(long, default_value_t = 64)]
+    pub positions: usize,
+    /// Likely tokens of which the prediction is the mean
+    #[arg(long, default_value_t = 16)]
+    pub candidates: usize,
+    /// Tokens of text
+    #[arg(long, default_value_t = 256)]
+    pub window: usize,
+    /// Text to measure on (default: the embedded one)
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// How activations meet integer weights: int8, or f32 (no noise of their own)
+    #[arg(long, default_value = "f32")]
+    pub activations: ActivationArg,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -9,6 +9,7 @@ pub mod document;
 pub mod llama_quantize;
 pub mod matrices;
 pub mod peer;
+pub mod residual;
 pub mod retrieval;
 pub mod speed;
 pub mod weights;

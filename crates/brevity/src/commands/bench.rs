@@ -1,6 +1,6 @@
 //! `brevity bench`.
 
-use crate::bench::{beside, bytes, cache, speed, weights};
+use crate::bench::{beside, bytes, cache, residual, speed, weights};
 use crate::cli::{BenchCommand, Global};
 use anyhow::Result;
 
@@ -11,6 +11,7 @@ pub fn run(command: BenchCommand, global: &Global) -> Result<()> {
         BenchCommand::Weights(args) => weights::run(args, global),
         BenchCommand::Bytes(args) => bytes::run(args, global),
         BenchCommand::Cache(args) => cache::run(args, global),
+        BenchCommand::Residual(args) => residual::run(args, global),
         BenchCommand::Beside(args) => beside::run(args, global),
     }
 }

@@ -79,3 +79,23 @@ fn a_checkpoint_that_is_not_run_is_measured_by_its_matrices() {
     }
     run(&[&grids[..], &["--methods", "gptq"]].concat()).refused(&["--methods rtn"]);
 }
+
+/// The mean over what may come leaves less than the likeliest alone, which is the mean over one.
+#[test]
+fn what_the_model_foretells_of_its_cache_is_measured() {
+    let residual = |candidates: &str| {
+        let args = ["bench", "residual", "--json", "--window", "96", "--positions", "24", "--candidates", candidates];
+        run(&args).json()
+    };
+    let (one, many) = (residual("1"), residual("24"));
+    let left =
+        |json: &serde_json::Value, row: usize, side: &str| number(&json["predictors"][row][side], "variance_left");
+    for side in ["keys", "values"] {
+        assert_eq!(left(&one, 1, side), left(&one, 2, side), "the mean of one is that one");
+        assert_eq!(left(&one, 1, side), left(&many, 1, side));
+        assert!(left(&many, 2, side) < left(&many, 1, side), "{side}");
+        assert!(left(&many, 0, side) > 1.0, "{side}: neighbours differ by more than tokens do from their mean");
+    }
+    assert!(number(&one, "mass") < number(&many, "mass") && number(&many, "mass") <= 1.0);
+    run(&["bench", "residual", "--candidates", "0"]).refused(&["vocabulary"]);
+}
