@@ -5,6 +5,7 @@
 //! nearer one learns the bit.
 
 use crate::logistic::Logistic;
+use crate::simd::prefetch;
 
 const POINTS: usize = 33;
 
@@ -21,6 +22,13 @@ impl Apm {
         let logistic = Logistic::get();
         let identity: [u16; POINTS] = std::array::from_fn(|j| logistic.squash((j as i32 - 16) * 128));
         Self { points: identity.repeat(contexts.max(1)), last: 0 }
+    }
+
+    /// Asks for the memory of a context ahead of [`Apm::refine`].
+    #[inline(always)]
+    pub fn prefetch(&self, context: usize) {
+        prefetch(&self.points, context * POINTS);
+        prefetch(&self.points, context * POINTS + POINTS - 1);
     }
 
     /// Corrects log-odds (units of 1/256, ±2,047) in a context (taken modulo their number): a probability in units of 2⁻¹⁶.

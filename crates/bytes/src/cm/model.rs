@@ -76,6 +76,9 @@ const FEW: usize = 5;
 /// Sets of weights of each.
 const SETS: [usize; MIXERS] = [512, 256, 4096, 256, 2048, 2048, 1024];
 
+/// Maps that correct the mixed probability, at most.
+const MAPS: usize = 5;
+
 /// Turns of the lanes in which each of two moves on by a byte.
 const TURNS: u32 = 8;
 
@@ -148,7 +151,8 @@ impl<const B: usize, const X: usize> Model<B, X> {
         let weight = ONE * 3 / (20 * B as i32);
         let rich = Self::RICH;
         let pace = if rich { Pace::STRONG } else { Pace::QUICK };
-        let apms: &[usize] = if rich { &[1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16] } else { &[1 << 12, 1 << 12] };
+        let apms: &[usize] =
+            if rich { &[1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16] } else { &[1 << 12, 1 << 16, 1 << 16] };
         let mixers = if rich { MIXERS } else { FEW };
         let weight = if settings.beside { weight / 3 } else { weight };
         let mixer = |&sets: &usize| {
@@ -285,6 +289,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.x[rest + 2 * i] = i32::from(matched[0]);
             self.x[rest + 2 * i + 1] = i32::from(matched[1]);
         }
+        let maps = self.maps(Model::<B, X>::RICH);
+        model.apms.iter().zip(&maps).skip(1).for_each(|(map, &context)| map.prefetch(context));
         if let Some(runs) = &model.runs {
             let inputs = &mut self.x[32 * B..48 * B];
             runs.predict(&self.running, self.partial, self.bits, tables.logistic, inputs);
@@ -315,29 +321,41 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         }
         let mut mixed = model.last[0].mix::<S>(&y, last, tables.logistic);
         let mut p = u32::from(model.last[0].p());
-        let a = u32::from(model.apms[0].refine(mixed, self.sets[4] << 8 | c0));
-        let c4 = self.recent.c4;
+        let mut refined = [0; MAPS];
+        refined[0] = u32::from(model.apms[0].refine(mixed, maps[0]));
         if Model::<B, X>::RICH {
             let second = model.last[1].mix::<S>(&y, sets[0], tables.logistic);
             mixed = (mixed + second) >> 1;
             p = (p + u32::from(model.last[1].p())) >> 1;
-            let expected = self.matched[0].byte() as usize;
-            let turn = self.partial.wrapping_mul(0x85EB_CA6B);
-            let b = u32::from(model.apms[1].refine(mixed, (c4 as usize & 0xFF) << 8 | c0));
-            let mix = |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> 16) as usize;
-            let c = u32::from(model.apms[2].refine(mixed, mix(c4 & 0xFFFF)));
-            let d = u32::from(model.apms[3].refine(mixed, expected << 8 | c0));
-            let e = u32::from(model.apms[4].refine(mixed, mix(self.recent.words[0] | 1)));
-            p = (p + a + 2 * b + 2 * c + d + e + 4) >> 3;
-        } else {
-            let h2 = ((c4 & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) ^ self.partial.wrapping_mul(0x85EB_CA6B)) >> 20;
-            let b = u32::from(model.apms[1].refine(mixed, h2 as usize));
-            p = (p + 2 * a + b + 2) >> 2;
         }
+        for ((refined, map), &context) in refined.iter_mut().zip(&mut model.apms).zip(&maps).skip(1) {
+            *refined = u32::from(map.refine(mixed, context));
+        }
+        let [a, b, c, d, e] = refined;
+        p = match Model::<B, X>::RICH {
+            true => (p + a + 2 * b + 2 * c + d + e + 4) >> 3,
+            false => (2 * p + 2 * a + 2 * b + 2 * c + 4) >> 3,
+        };
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         self.learn::<S>(model, tables, &y, node, bit);
         self.partial = self.partial << 1 | bit;
         self.bits += 1;
+    }
+
+    /// The context of each map.
+    #[inline(always)]
+    fn maps(&self, rich: bool) -> [usize; MAPS] {
+        let (c4, partial) = (self.recent.c4, self.partial as usize);
+        let turn = self.partial.wrapping_mul(0x85EB_CA6B);
+        let mix = |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> 16) as usize;
+        let (first, two, word) = (self.sets[4] << 8 | partial, mix(c4 & 0xFFFF), mix(self.recent.words[0] | 1));
+        match rich {
+            true => {
+                let expected = self.matched[0].byte() as usize;
+                [first, (c4 as usize & 0xFF) << 8 | partial, two, expected << 8 | partial, word]
+            }
+            false => [first, two, word, 0, 0],
+        }
     }
 
     /// The set of weights of each mixer.
