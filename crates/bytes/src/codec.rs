@@ -11,6 +11,9 @@
 //! | 5 | [`tensors`] |
 //! | 8 | [`lm`] |
 //! | 7 | the name of a file (its length, varint), its hash, [`tensors`] beside it |
+//! | 9 | [`columns`](crate::transform::columns): bytes and bytes of the payload of each of three streams (varints), the payloads |
+
+mod columns;
 
 use crate::cm::{self, Settings};
 use crate::level::{Level, Pipeline};
@@ -29,6 +32,7 @@ const SORT: u8 = 4;
 pub(crate) const TENSORS: u8 = 5;
 const DNA: u8 = 6;
 pub(crate) const DELTA: u8 = 7;
+pub(crate) use columns::COLUMNS;
 
 /// Banks of contexts that there are, with sixteen times the networks beside.
 const BANKS: [u8; 4] = [1, 4, 0x14, 0x24];
@@ -135,8 +139,10 @@ pub fn encode(bytes: &[u8], level: &Level) -> Vec<u8> {
     {
         return vec![FILL, first];
     }
-    let sequence = !matches!(level.pipeline, Pipeline::Lz(_)) && dna::is_dna(bytes);
-    pack(bytes, level, sequence)
+    if !matches!(level.pipeline, Pipeline::Lz(_)) && dna::is_dna(bytes) {
+        return pack(bytes, level, true);
+    }
+    columns::encode_or_whole(bytes, level)
 }
 
 fn pack(bytes: &[u8], level: &Level, dna: bool) -> Vec<u8> {
@@ -233,7 +239,7 @@ fn unsequence(mut rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fa
         rest = after;
         // A payload within the payload is not of this kind.
         if raw > length.saturating_mul(16).saturating_add(16)
-            || matches!(payload.first(), Some(&(DNA | TENSORS | DELTA | lm::MODEL)))
+            || matches!(payload.first(), Some(&(DNA | TENSORS | DELTA | lm::MODEL | COLUMNS)))
         {
             return Err(Failure::Malformed);
         }
@@ -336,6 +342,7 @@ pub fn decode(payload: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Fai
         MIX => unmix(rest, length, memory),
         SORT => unsort(rest, length, memory),
         DNA => unsequence(rest, length, memory),
+        COLUMNS => columns::decode_columns(rest, length, memory),
         TENSORS => tensors::decode(rest, length, memory, None, backend()),
         DELTA | lm::MODEL => decode_against(payload, length, memory, &Bases::default()),
         _ => Err(Failure::Malformed),
@@ -348,6 +355,7 @@ pub fn memory(payload: &[u8], length: usize) -> u64 {
         [MIX, _, table, matches, _, banks, ..] => cm::memory((*table).into(), (*matches).into(), *banks),
         [SORT, ..] => 5 * length as u64,
         [DNA, ..] => dna::memory(length),
+        [COLUMNS, rest @ ..] => columns::needed(rest, length),
         // Alone: the model runs on all threads.
         [lm::MODEL, ..] => return u64::MAX,
         _ => 0,
@@ -424,7 +432,7 @@ mod tests {
     fn two_lanes_decode_like_one() {
         let text: String = (0..90_000).map(|n| format!("line {} of {}\n", n * 7 % 1000, n / 3)).collect();
         assert!(text.len() > TWO_LANES);
-        let packed = encode(text.as_bytes(), &LEVELS[4]);
+        let packed = pack(text.as_bytes(), &LEVELS[4], false);
         assert_eq!(packed[4], 2);
         assert!(decode(&packed, text.len(), 1 << 32).as_deref() == Ok(text.as_bytes()));
     }
@@ -464,6 +472,29 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_follow_templates_are_columns_where_that_is_shorter() {
+        let line = |n: u32| format!("{:06} job {} done by 10.0.0.{}\n", n * 13, n.wrapping_mul(n ^ 77) % 1009, n % 7);
+        let text: String = (0..1500).map(line).collect();
+        for level in &LEVELS[..6] {
+            let packed = encode(text.as_bytes(), level);
+            assert_eq!(packed[0], COLUMNS, "level {}", level.number);
+            assert!(packed.len() < pack(text.as_bytes(), level, false).len());
+            assert!(decode(&packed, text.len(), 1 << 32).as_deref() == Ok(text.as_bytes()));
+            assert!(matches!(decode(&packed, text.len(), 40_000), Err(Failure::Memory(_))));
+            assert!(memory(&packed, text.len()) > text.len() as u64);
+        }
+        // A payload of columns within one is none.
+        let inner = encode(text.as_bytes(), &LEVELS[0]);
+        let mut nested = vec![COLUMNS];
+        for _ in 0..3 {
+            varint::put(text.len() as u64, &mut nested);
+            varint::put(inner.len() as u64, &mut nested);
+        }
+        (0..3).for_each(|_| nested.extend(&inner));
+        assert_eq!(decode(&nested, text.len(), 1 << 30), Err(Failure::Malformed));
+    }
+
+    #[test]
     fn absurd_sizes_are_refused() {
         assert_eq!(decode(&[FILL, 0], 1 << 40, 1 << 30), Err(Failure::Memory(1 << 40)));
         let huge = [MIX, 0, 36, 20, 1, 1, 0, 1, 0, 0];
@@ -473,7 +504,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn any_block_is_decoded_or_refused(mut payload in any::<Vec<u8>>(), codec in 0u8..8, length in 0usize..400) {
+        fn any_block_is_decoded_or_refused(mut payload in any::<Vec<u8>>(), codec in 0u8..10, length in 0usize..400) {
             payload.insert(0, codec);
             if let Ok(bytes) = decode(&payload, length, 1 << 24) {
                 prop_assert_eq!(bytes.len(), length);

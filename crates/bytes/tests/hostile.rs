@@ -73,6 +73,14 @@ fn text(lines: usize) -> Vec<u8> {
     (0..lines).flat_map(|n| format!("{n}: the quick brown Fox no. {} jumps\n", n * n % 97).into_bytes()).collect()
 }
 
+fn log(lines: usize) -> Vec<u8> {
+    let line = |n: usize| match n % 4 {
+        0 => format!("{:02}:{:02}:07 disk {} is slow, id {:08x}\n", n / 60, n % 60, n * n % 17, n * 7_919_777),
+        _ => format!("{:02}:{:02}:07 read {} bytes from 10.0.0.{}, {1} s\n", n / 60, n % 60, n * 31, n % 5),
+    };
+    (0..lines).flat_map(|n| line(n).into_bytes()).collect()
+}
+
 fn bf16(count: usize, shift: i32) -> Vec<u8> {
     let value = |n: i32| (n * 7919 % 1009 - 500) as f32 * 0.0007 + (n % 13 * shift) as f32 * 1e-4;
     (0..count as i32).flat_map(|n| [value(n).to_le_bytes()[2], value(n).to_le_bytes()[3]]).collect()
@@ -93,6 +101,45 @@ fn damaged_blocks_of_bytes() {
     let bases: Vec<u8> = (0..600usize).map(|n| b"ACGT"[n * n * n % 7 % 4]).collect();
     let block = codec::encode(&bases, &level(5));
     assert!(drive(&block, &bases, 400, &nowhere) < 400);
+}
+
+#[test]
+fn damaged_blocks_of_columns() {
+    let nowhere = Bases::default();
+    for (number, lines, cases) in [(1, 120, 6000), (2, 120, 2000), (3, 120, 400), (5, 90, 100)] {
+        let content = log(lines);
+        let block = codec::encode(&content, &level(number));
+        assert_eq!(block[0], 9, "level {number}");
+        assert!(drive(&block, &content, cases, &nowhere) < cases, "level {number}");
+    }
+}
+
+#[test]
+fn columns_that_promise_absurd_sizes_are_refused() {
+    let stored = |bytes: &[u8]| [&[0], bytes].concat();
+    let block = |text: &[u8], lines: &[u8], numbers: &[u8]| {
+        let streams = [text, lines, numbers];
+        let mut out = vec![9];
+        streams.iter().for_each(|stream| out.extend([stream.len() as u8, stream.len() as u8 + 1]));
+        streams.iter().for_each(|stream| out.extend(stored(stream)));
+        out
+    };
+    // Two lines of "a⟨⟩b", a column of text: "a1b\na2b".
+    assert_eq!(codec::decode(&block(b"a\0b\n1\n2\n", &[1, 1], &[2, 1, 0, 0]), 7, MEMORY).unwrap(), b"a1b\na2b");
+    let refused = |block: Vec<u8>, length| assert!(codec::decode(&block, length, MEMORY).is_err(), "{block:?}");
+    // More lines than there can be, slots that touch, columns and slots that are not there, a column of no kind.
+    refused(block(b"a\0b\n1\n2\n", &[1, 1], &[0xFF, 0xFF, 0xFF, 0x7F, 1, 0, 0]), 7);
+    refused(block(b"a\0\0b\n1\n2\n", &[1], &[1, 1, 0, 0, 0, 0]), 4);
+    refused(block(b"a\0b\n1\n2\n", &[1, 1], &[2, 1, 2, 0]), 7);
+    refused(block(b"a\0b\n1\n2\n", &[1, 1], &[2, 1, 1, 0, 0]), 7);
+    refused(block(b"a\0b\n1\n2\n", &[1, 1], &[2, 1, 0, 99]), 7);
+    refused(block(b"a\0b\n1\n2\n", &[1, 2], &[2, 1, 0, 0]), 7);
+    // A constant that makes far more than was promised, choices beyond the lines, digits beyond the numbers.
+    refused(block(b"\0\nlong long long\n", &[1; 9], &[9, 1, 0, 1]), 30);
+    refused(block(b"a\0b\n1\n2\n", &[1, 1], &[2, 1, 0, 5, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0]), 7);
+    refused(block(b"a\0b\n00000000\n", &[1, 1], &[2, 1, 0, 6, 1]), 21);
+    // Streams longer than any that stand for so few bytes.
+    refused(vec![9, 0xFF, 0xFF, 0xFF, 0x7F, 2, 0, 1, 0, 1, 1, 0, 0, 0], 10);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 type Sample = (&'static str, fn() -> Vec<u8>, u8);
 
 /// Of streams.
-const KINDS: [Sample; 13] = [
+const KINDS: [Sample; 19] = [
     ("text-1", text, 1),
     ("text-2", text, 2),
     ("text-3", text, 3),
@@ -28,6 +28,12 @@ const KINDS: [Sample; 13] = [
     ("bases-5", bases, 5),
     ("x86-5", x86, 5),
     ("arm64-5", arm64, 5),
+    ("log-1", log, 1),
+    ("log-3", log, 3),
+    ("log-5", log, 5),
+    ("table-5", table, 5),
+    ("objects-5", objects, 5),
+    ("elements-5", elements, 5),
 ];
 
 /// Of files of tensors, alone and as differences from [`old_weights`].
@@ -60,6 +66,41 @@ fn text() -> Vec<u8> {
         out.extend("(größer)\n".bytes());
     }
     out
+}
+
+fn log() -> Vec<u8> {
+    let mut random = random();
+    let mut line = |n: u32| {
+        let clock = format!("2026-11-21 {:02}:{:02}:{:02},{:03}", n / 60, n % 60, random() % 60, random() % 1000);
+        match random() % 5 {
+            0 => format!("{clock} WARN  disk 0x{:04x} took {}.{:02} s\r\n", random() % 65_536, n % 7, random() % 100),
+            1 => format!("{clock} INFO req-{:08x}-{:08x} done\n", random() * 257, random() * 263),
+            2 => {
+                format!("{clock} INFO user {} from 10.0.0.{}\n", ["ann", "bob", "eve"][n as usize % 3], random() % 250)
+            }
+            3 => format!("  {}\n", random()),
+            _ => format!("{clock} INFO job {n} queued as {n} with {}\n", 10_000 + 3 * n + random() % 3),
+        }
+    };
+    (0..400).flat_map(|n| line(n).into_bytes()).chain(*b"no newline").collect()
+}
+
+fn table() -> Vec<u8> {
+    let mut random = random();
+    let mut line = |n: u32| format!("{n},\"{}, Inc.\",{}.{:02},,-{}\n", n % 5, random() % 50, random() % 100, n * 3);
+    (0..400).flat_map(|n| line(n).into_bytes()).collect()
+}
+
+fn objects() -> Vec<u8> {
+    let mut random = random();
+    let mut line = |n: u32| format!("{{\"id\": {n}, \"name\": \"n{}\", \"on\": {}}}\n", random() % 9, n < 200);
+    (0..400).flat_map(|n| line(n).into_bytes()).collect()
+}
+
+fn elements() -> Vec<u8> {
+    let mut random = random();
+    let mut line = |n: u32| format!("  <row id=\"{n}\" x=\"{}\">\n    <v>{}</v>\n  </row>\n", random() % 100, n % 7);
+    (0..250).flat_map(|n| line(n).into_bytes()).collect()
 }
 
 fn records() -> Vec<u8> {

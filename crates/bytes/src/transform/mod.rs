@@ -2,5 +2,6 @@
 
 pub mod arm64;
 pub mod calls;
+pub mod columns;
 pub mod records;
 pub mod words;

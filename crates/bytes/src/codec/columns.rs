@@ -1,0 +1,108 @@
+//! Blocks of lines that follow templates: three streams, each a payload of its own.
+
+use super::{DELTA, DNA, Failure, TENSORS, decode, memory, pack};
+use crate::level::{Level, Pipeline};
+use crate::transform::columns::{Parts, Style, join, split};
+use crate::{lm, varint};
+
+pub const COLUMNS: u8 = 9;
+
+/// Streams of a block.
+const STREAMS: usize = 3;
+
+/// Blocks up to here are coded both ways; of larger ones with context mixing a sample is.
+const BOTH: usize = 1 << 20;
+/// Bytes of the sample, and the pieces that it consists of.
+const SAMPLE: usize = 1 << 18;
+const PIECES: usize = 8;
+/// Parts of a hundred by which columns of the sample may be longer: templates weigh more in it than in all of the block.
+const LEARNING: usize = 4;
+
+/// Encodes a block as columns where that is shorter, and by itself otherwise.
+pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
+    let Some(columns) = encode(bytes, level) else { return pack(bytes, level, false) };
+    let mixing = matches!(level.pipeline, Pipeline::Mix { .. });
+    if mixing && bytes.len() > BOTH && columns.len() < bytes.len() / 4 && wins_on_sample(bytes, level) {
+        return columns;
+    }
+    let whole = pack(bytes, level, false);
+    if columns.len() < whole.len() { columns } else { whole }
+}
+
+/// Whether columns win, more or less, on lines from all over the block.
+fn wins_on_sample(bytes: &[u8], level: &Level) -> bool {
+    let mut sample = Vec::with_capacity(SAMPLE);
+    for piece in 0..PIECES {
+        let from = bytes.len() / PIECES * piece;
+        let line = bytes[from..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| from + at + 1);
+        let part = &bytes[line..bytes.len().min(line + SAMPLE / PIECES)];
+        sample.extend_from_slice(&part[..part.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)]);
+    }
+    let whole = pack(&sample, level, false).len();
+    encode(&sample, level).is_some_and(|columns| columns.len() * 100 <= whole * (100 + LEARNING))
+}
+
+fn encode(bytes: &[u8], level: &Level) -> Option<Vec<u8>> {
+    let style = match level.pipeline {
+        Pipeline::Lz(_) => Style::Strings,
+        Pipeline::Sort => Style::Sorting,
+        Pipeline::Mix { .. } => Style::Mixing,
+    };
+    let parts = split(bytes, style)?;
+    let streams = [&parts.text, &parts.lines, &parts.numbers];
+    if streams.iter().any(|stream| stream.len() > most(bytes.len())) {
+        return None;
+    }
+    let mut out = vec![COLUMNS];
+    let packed = streams.map(|stream| pack(stream, level, false));
+    for (stream, packed) in streams.iter().zip(&packed) {
+        varint::put(stream.len() as u64, &mut out);
+        varint::put(packed.len() as u64, &mut out);
+    }
+    packed.iter().for_each(|packed| out.extend(packed));
+    Some(out)
+}
+
+/// Bytes that a stream of a block may have.
+fn most(length: usize) -> usize {
+    length.saturating_mul(2).saturating_add(1024)
+}
+
+/// The streams of a block: how many bytes each has, and its payload.
+fn streams(mut rest: &[u8], length: usize) -> Option<[(usize, &[u8]); STREAMS]> {
+    let mut sizes = [(0, 0); STREAMS];
+    for (raw, packed) in &mut sizes {
+        *raw = varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).filter(|&raw| raw <= most(length))?;
+        *packed = varint::take(&mut rest).and_then(|n| usize::try_from(n).ok())?;
+    }
+    let mut found = [(0, rest); STREAMS];
+    for ((raw, packed), stream) in sizes.into_iter().zip(&mut found) {
+        let (payload, after) = rest.split_at_checked(packed)?;
+        // What stands for a stream is of the kinds that stand for any bytes.
+        if matches!(payload.first(), Some(&(DNA | TENSORS | DELTA | lm::MODEL | COLUMNS))) {
+            return None;
+        }
+        *stream = (raw, payload);
+        rest = after;
+    }
+    rest.is_empty().then_some(found)
+}
+
+pub fn decode_columns(rest: &[u8], length: usize, limit: u64) -> Result<Vec<u8>, Failure> {
+    let streams = streams(rest, length).ok_or(Failure::Malformed)?;
+    let mut free = limit.saturating_sub(length as u64);
+    let mut stream = |(raw, payload): (usize, &[u8])| {
+        let bytes = decode(payload, raw, free)?;
+        free = free.saturating_sub(raw as u64);
+        Ok(bytes)
+    };
+    let parts = Parts { text: stream(streams[0])?, lines: stream(streams[1])?, numbers: stream(streams[2])? };
+    join(&parts, length).ok_or(Failure::Malformed)
+}
+
+/// Bytes of memory that decoding takes beside the block.
+pub fn needed(rest: &[u8], length: usize) -> u64 {
+    let Some(streams) = streams(rest, length) else { return 0 };
+    let held: u64 = streams.iter().map(|(raw, _)| *raw as u64).sum();
+    held + streams.iter().map(|(raw, payload)| memory(payload, *raw)).max().unwrap_or(0)
+}
