@@ -67,6 +67,8 @@ pub enum Failure {
     },
     /// The model fails.
     Predict(String),
+    /// The caller asked to stop.
+    Stopped,
 }
 
 pub(crate) fn backend() -> Backend {

@@ -5,6 +5,7 @@ use crate::open::short_name;
 use crate::progress::Show;
 use crate::{output, stop};
 use anyhow::{Context, Result, bail};
+use brevity_bytes::Error;
 use brevity_bytes::archive::{Archive, Entry, Kind};
 use brevity_bytes::lm::{Models, Predictor};
 use brevity_measure::bits::{format_bytes, parse_size};
@@ -39,9 +40,10 @@ pub fn open(path: &Path, base: Option<&Path>, model: Option<&str>, memory: &str)
         None => archive,
     };
     let model = model.map(str::to_owned);
-    Ok(archive.with_models(Models::new(Box::new(move || {
+    let models = Models::new(Box::new(move || {
         predictor(model.as_deref(), Show::choose(true)).map_err(|error| format!("{error:#}"))
-    }))))
+    }));
+    Ok(archive.with_models(models.while_alive(Box::new(|| !stop::requested()))))
 }
 
 /// The model of this name, or the embedded one, ready to predict.
@@ -127,9 +129,11 @@ pub fn test(args: TestArgs, global: &Global) -> Result<()> {
     archive.read_blocks(&wanted, |block, bytes| {
         match bytes {
             Ok(bytes) => phase.advance(bytes.len() as u64),
+            // What the archive needs beside itself is not there: nothing is said of its blocks.
+            Err(error @ (Error::Model { .. } | Error::Base { .. } | Error::Stopped)) => return Err(error),
             Err(error) => damaged.push((block, error.to_string())),
         }
-        if stop::requested() { Err(brevity_bytes::Error::Stopped) } else { Ok(()) }
+        if stop::requested() { Err(Error::Stopped) } else { Ok(()) }
     })?;
     drop(phase);
     if global.json {
@@ -175,7 +179,7 @@ pub fn write_to(
     let result = archive.read(entry, range, |part| {
         out.write_all(part).map_err(|error| {
             failed = Some(error);
-            brevity_bytes::Error::Stopped
+            Error::Stopped
         })
     });
     if let Some(error) = failed {

@@ -87,6 +87,7 @@ fn content(
             Failure::Model { name, expected, found } => Error::Model { name, expected, found },
             Failure::Predict(error) => Error::Predict(error),
             Failure::Memory(needed) => Error::Memory { what: what(), needed, limit: memory },
+            Failure::Stopped => Error::Stopped,
             Failure::Malformed => damaged(),
         })?;
     if content_hash(&bytes) != header.content {

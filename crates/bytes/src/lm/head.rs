@@ -11,7 +11,7 @@ use brevity_kernels::simd::{Kernel, LANES, Simd, dispatch};
 pub const BUCKET: usize = 256;
 
 /// Step of the bias.
-const BIAS: f32 = 0.02;
+const BIAS: f32 = 0.15;
 /// Step of the scale.
 const SCALE: f32 = 0.0005;
 

@@ -7,7 +7,8 @@
 //! Encoder and decoder take the same steps and ask the model for the same rows; that a row has the same bits in any batch, on any
 //! machine, is the promise of `brevity_kernels`. What is made of the logits is `f32` with every operation rounded by itself
 //! (`head`), integers from there on. The parts are those of Nacrith (R. Tacconelli, 2026, arXiv 2602.19626): counts of 24 bits, n-grams
-//! of tokens, an adaptive bias, a skip where n-grams are sure, a sliding window, binary pieces apart.
+//! of tokens, an adaptive bias, a skip where n-grams are sure, a sliding window, binary pieces apart; and what all lanes
+//! have read corrects what the model says (`recall`).
 //!
 //! The payload, behind its first byte: mode (0: tokens, 1: bytes), hash of the model (16 bytes), its name (length, UTF-8); varints: number of
 //! pieces, their lengths (text and other bytes in turn), bytes of the payload of the other bytes, that payload; lanes, tokens of each (bytes, in mode 1); in mode 1
@@ -19,6 +20,7 @@ mod head;
 mod marginal;
 mod ngram;
 mod predictor;
+mod recall;
 mod tokens;
 
 pub use predictor::{Hash, Predictor};
@@ -37,14 +39,14 @@ pub(crate) const MODEL: u8 = 8;
 /// Largest block where a model predicts.
 pub const BLOCK: usize = 1 << 20;
 /// Bytes of text for which a lane is worth its beginning.
-const LANE: usize = 16 << 10;
+const LANE: usize = 9 << 10;
 /// Lanes at most.
 const LANES: usize = 16;
 /// What the first lane's head start is, more or less, in bytes.
 const HEAD_BYTES: usize = 4 * tokens::HEAD_START;
 
 /// Covers that hold less than `2^-PRUNE` of the mass are dropped.
-const PRUNE: u8 = 10;
+const PRUNE: u8 = 8;
 
 /// How a model is used.
 #[derive(Clone, Copy)]
@@ -58,10 +60,14 @@ pub struct Behind<'a> {
 /// Where the model of an archive comes from.
 type Open = dyn Fn() -> std::result::Result<Predictor, String> + Send + Sync;
 
+/// Whether to go on.
+type Alive = dyn Fn() -> bool + Send + Sync;
+
 /// The model that is at hand for reading: opened when it is first needed.
 #[derive(Default)]
 pub struct Models {
     open: Option<Box<Open>>,
+    alive: Option<Box<Alive>>,
     found: OnceLock<std::result::Result<Arc<Predictor>, String>>,
 }
 
@@ -74,7 +80,17 @@ impl std::fmt::Debug for Models {
 impl Models {
     /// One that `open` opens.
     pub fn new(open: Box<Open>) -> Self {
-        Self { open: Some(open), found: OnceLock::new() }
+        Self { open: Some(open), alive: None, found: OnceLock::new() }
+    }
+
+    /// `alive` is asked after every step of a block, which takes minutes, and ends it.
+    pub fn while_alive(mut self, alive: Box<Alive>) -> Self {
+        self.alive = Some(alive);
+        self
+    }
+
+    fn alive(&self) -> bool {
+        self.alive.as_ref().is_none_or(|alive| alive())
     }
 
     fn require(&self, name: &str, hash: &Hash) -> std::result::Result<Arc<Predictor>, Failure> {
@@ -94,7 +110,8 @@ fn memory(predictor: &Predictor, lanes: usize) -> u64 {
     let config = predictor.model().config();
     let position = 4 * config.layers() * config.attention.kv_heads * config.attention.head_dim;
     let window = config.context.min(feed::WINDOW);
-    (lanes * (position * window + 64 * config.vocab)) as u64 + (predictor.model().resident_bytes() as u64)
+    let beside = lanes * (position * window + 64 * config.vocab) + recall::memory(config.vocab, lanes);
+    beside as u64 + (predictor.model().resident_bytes() as u64)
 }
 
 /// Encodes a block behind a model; what has no text in it, or takes fewer bytes that way, by the level alone. `alive` is told how many bytes are done, more or less, and ends it.
@@ -268,9 +285,12 @@ pub fn decode(mut rest: &[u8], length: usize, limit: u64, models: &Models) -> st
     }
     let other = codec::decode(payload, other, limit)?;
     let decoded = match mode {
-        1 => unbytes(&predictor, &totals, rest, text)?,
-        _ => untokens(&predictor, &totals, rest)?,
+        1 => unbytes(&predictor, &totals, rest, text, &|_| models.alive())?,
+        _ => untokens(&predictor, &totals, rest, &|_| models.alive())?,
     };
+    if !models.alive() {
+        return Err(Failure::Stopped);
+    }
     if decoded.len() != text {
         return Err(Failure::Malformed);
     }
@@ -281,9 +301,14 @@ fn failed(error: brevity_model::Error) -> Failure {
     Failure::Predict(error.to_string())
 }
 
-fn untokens(predictor: &Predictor, totals: &[usize], stream: &[u8]) -> std::result::Result<Vec<u8>, Failure> {
+fn untokens(
+    predictor: &Predictor,
+    totals: &[usize],
+    stream: &[u8],
+    alive: &dyn Fn(usize) -> bool,
+) -> std::result::Result<Vec<u8>, Failure> {
     let mut coder = Direction::Decode(Decoder::new(stream));
-    let coded = tokens::code(predictor, &[], totals, &mut coder, &|_| true).map_err(failed)?;
+    let coded = tokens::code(predictor, &[], totals, &mut coder, alive).map_err(failed)?;
     Ok(coded.iter().flat_map(|lane| predictor.tokenizer().decode_bytes(lane, false)).collect())
 }
 
@@ -292,12 +317,13 @@ fn unbytes(
     lengths: &[usize],
     rest: &[u8],
     text: usize,
+    alive: &dyn Fn(usize) -> bool,
 ) -> std::result::Result<Vec<u8>, Failure> {
     let (&prune, stream) = rest.split_first().ok_or(Failure::Malformed)?;
     if lengths.iter().sum::<usize>() != text {
         return Err(Failure::Malformed);
     }
-    let mut beside = Marginal::new(predictor, lengths.len(), prune, &|_| true).map_err(failed)?;
+    let mut beside = Marginal::new(predictor, lengths.len(), prune, alive).map_err(failed)?;
     let (settings, starts, ahead) = mixing(lengths);
     let mut bytes = vec![0; text];
     cm::decode_beside(stream, &mut bytes, settings, Lanes { starts: &starts, ahead }, &mut beside, codec::backend());

@@ -4,9 +4,10 @@
 //!
 //! 1. What the n-grams are sure of is asked first, before the model is: where it comes, the model's head is not
 //!    evaluated for this token (confidence skip); the model reads the token with the next one that it is asked about.
-//! 2. The likeliest token of the model and up to two that n-grams expect: a bit each, whose probability is mixed from the
-//!    model's (after the adaptive [head](super::head)) and from how often each order was right at this count.
-//! 3. The others by the model: the bucket of 256 tokens, then the token, each in counts of 24 bits.
+//! 2. The model's probabilities follow the text: its adaptive [head](super::head), then what all lanes have read ([recall](super::recall)).
+//! 3. The likeliest token of the model and up to two that n-grams expect: a bit each, whose probability is mixed from the
+//!    model's and from how often each order was right at this count.
+//! 4. The others by the model: the bucket of 256 tokens, then the token, each in counts of 24 bits.
 //!
 //! Lanes share tables, weights and the stream, and take turns; those that wait for the model go through it as one batch.
 //! The first lane is ahead: what it begins with is read by all others first.
@@ -15,6 +16,7 @@ use super::feed::{Ask, Feed};
 use super::head::{BUCKET, Chances, Head, buckets};
 use super::ngram::{COUNTS, Expected, Ngrams, ORDERS};
 use super::predictor::Predictor;
+use super::recall::Recall;
 use brevity_coding::cdf::Quantiser;
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::{Logistic, MAX_STRETCH};
@@ -132,6 +134,7 @@ struct Shared {
     ngrams: Ngrams,
     judge: Judge,
     head: Head,
+    recall: Recall,
     chances: Chances,
     sums: Vec<f32>,
     quantiser: Quantiser,
@@ -162,6 +165,7 @@ pub fn code(
         ngrams: Ngrams::new(totals.iter().sum()),
         judge: Judge::new(),
         head: Head::new(vocabulary),
+        recall: Recall::new(vocabulary, totals.len()),
         chances: Chances::default(),
         sums: Vec::new(),
         quantiser: Quantiser::new(),
@@ -185,8 +189,8 @@ pub fn code(
         let logits = feed.evaluate(&asks)?;
         for (row, &at) in waiting.iter().enumerate() {
             let lane = &mut lanes[at];
-            let token = shared.token(lane, logits.row(row), coder);
-            shared.take(lane, token);
+            let token = shared.token(lane, at, logits.row(row), coder);
+            shared.take(lane, at, token);
             lane.bytes += predictor.tokenizer().token_bytes(token).len();
             feed.push(at, &[token]);
         }
@@ -229,15 +233,16 @@ impl Shared {
                 lane.refused = Some(token);
                 return true;
             }
-            self.take(lane, token);
+            self.take(lane, at, token);
             feed.push(at, &[token]);
         }
         false
     }
 
     /// Codes a token behind the model's logits.
-    fn token(&mut self, lane: &Lane<'_>, logits: &[f32], coder: &mut Direction<'_>) -> u32 {
+    fn token(&mut self, lane: &Lane<'_>, at: usize, logits: &[f32], coder: &mut Direction<'_>) -> u32 {
         self.head.chances(logits, &mut self.chances);
+        self.recall.correct(at, &lane.tokens, &mut self.chances.p);
         let wanted = lane.given.get(lane.tokens.len()).copied();
         let mut held = Vec::with_capacity(GUESSES + 2);
         let mut left = 1.0f32;
@@ -262,6 +267,7 @@ impl Shared {
             self.chances.p[token as usize] = p;
         }
         self.head.learn(logits, &self.chances, token as usize);
+        self.recall.learn(token, &self.chances.p);
         token
     }
 
@@ -328,7 +334,8 @@ impl Shared {
     }
 
     /// The token of a lane is known.
-    fn take(&mut self, lane: &mut Lane<'_>, token: u32) {
+    fn take(&mut self, lane: &mut Lane<'_>, at: usize, token: u32) {
+        self.recall.count(at, &lane.tokens, token);
         self.judge.settle(&lane.expected, token);
         self.ngrams.learn(&lane.expected, token);
         lane.tokens.push(token);

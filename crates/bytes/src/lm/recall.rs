@@ -1,0 +1,179 @@
+//! What the lanes have read raises what came before: a log-linear correction of the model's probabilities.
+//!
+//! ```text
+//! p'(t) ∝ p(t) · exp( θ[how often t came at all, and in this lane] + Σ over contexts c of θ[c, how often c came, how often t followed] )
+//! ```
+//!
+//! Contexts are the last one, two, three and four tokens, and the last but one alone. A lane's model has seen its own
+//! text; what the others read, it learns from here. A weight θ belongs to a class of counts, so there are
+//! few, learnt while coding: after each token, a step of gradient descent on the bits spent, divided by the root of the sum of
+//! the squares of the gradients so far (Adagrad; J. Duchi et al., 2011). All in `f32`, each operation rounded by itself, in the
+//! order written here.
+
+use brevity_kernels::math;
+use std::collections::HashMap;
+
+/// Contexts: the tokens back that each is made of.
+const CONTEXTS: [&[usize]; 5] = [&[1], &[1, 2], &[1, 2, 3], &[1, 2, 3, 4], &[2]];
+/// Classes of a count.
+const CLASSES: usize = 6;
+/// Weights of how often a token came: eight classes at all, four in this lane.
+const TOKENS: usize = 8 * 4;
+const WEIGHTS: usize = TOKENS + CONTEXTS.len() * CLASSES * CLASSES;
+/// Tokens kept behind a context.
+const FOLLOWERS: usize = 256;
+/// Step of the weights.
+const STEP: f32 = 0.12;
+/// What a token's weights sum to at most.
+const MOST: f32 = 8.0;
+
+#[derive(Default)]
+struct Context {
+    total: u32,
+    /// Tokens that followed, and how often.
+    followers: Vec<(u32, u32)>,
+}
+
+/// What came, and what it is worth.
+pub struct Recall {
+    all: Vec<u32>,
+    own: Vec<Vec<u8>>,
+    seen: Vec<u32>,
+    contexts: HashMap<u64, Context>,
+    theta: [f32; WEIGHTS],
+    squares: [f32; WEIGHTS],
+    /// Of the row at hand: each token's sum, and which weights are in it.
+    boost: Vec<f32>,
+    active: Vec<(u32, u16)>,
+}
+
+/// Bytes that it takes for so many lanes over a vocabulary, the contexts apart.
+pub fn memory(vocabulary: usize, lanes: usize) -> usize {
+    vocabulary * (lanes + 24)
+}
+
+fn class(count: u32) -> usize {
+    match count {
+        0..=2 => count.saturating_sub(1) as usize,
+        3..=4 => 2,
+        5..=8 => 3,
+        9..=24 => 4,
+        _ => 5,
+    }
+}
+
+fn keys(history: &[u32]) -> [u64; CONTEXTS.len()] {
+    std::array::from_fn(|at| {
+        CONTEXTS[at].iter().fold(at as u64 + 1, |hash, &back| {
+            let token = history.len().checked_sub(back).and_then(|place| history.get(place));
+            let mixed = (hash ^ token.map_or(u64::MAX, |&t| u64::from(t))).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            mixed ^ (mixed >> 29)
+        })
+    })
+}
+
+impl Recall {
+    /// Nothing has come yet.
+    pub fn new(vocabulary: usize, lanes: usize) -> Self {
+        Self {
+            all: vec![0; vocabulary],
+            own: vec![vec![0; vocabulary]; lanes],
+            seen: Vec::new(),
+            contexts: HashMap::new(),
+            theta: [0.0; WEIGHTS],
+            squares: [0.0; WEIGHTS],
+            boost: vec![0.0; vocabulary],
+            active: Vec::new(),
+        }
+    }
+
+    /// Corrects the probabilities of a lane's next token, which sum to one.
+    pub fn correct(&mut self, lane: usize, history: &[u32], p: &mut [f32]) {
+        self.weigh(lane, history);
+        let mut sum = 1.0f32;
+        for &token in &self.seen {
+            let p = &mut p[token as usize];
+            let raised = *p * math::exp(self.boost[token as usize].clamp(-MOST, MOST));
+            sum += raised - *p;
+            *p = raised;
+        }
+        let share = 1.0 / sum.max(1e-6);
+        p.iter_mut().for_each(|p| *p *= share);
+    }
+
+    /// Sums the weights of every token that came.
+    fn weigh(&mut self, lane: usize, history: &[u32]) {
+        self.active.clear();
+        for &token in &self.seen {
+            let (all, own) = (self.all[token as usize], self.own[lane][token as usize]);
+            let weight = 4 * (all.max(1).ilog2().min(7) as usize) + usize::from(own.min(3));
+            self.boost[token as usize] = self.theta[weight];
+            self.active.push((token, weight as u16));
+        }
+        for (order, key) in keys(history).iter().enumerate() {
+            let Some(context) = self.contexts.get(key) else { continue };
+            let base = TOKENS + (order * CLASSES + class(context.total)) * CLASSES;
+            for &(token, count) in &context.followers {
+                let weight = base + class(count);
+                self.boost[token as usize] += self.theta[weight];
+                self.active.push((token, weight as u16));
+            }
+        }
+    }
+
+    /// Learns what the corrected probabilities of the last row should have been.
+    pub fn learn(&mut self, token: u32, p: &[f32]) {
+        let mut gradient = [0.0f32; WEIGHTS];
+        for &(t, weight) in &self.active {
+            gradient[usize::from(weight)] += f32::from(u8::from(t == token)) - p[t as usize];
+        }
+        for ((theta, square), g) in self.theta.iter_mut().zip(&mut self.squares).zip(gradient) {
+            *square += g * g;
+            *theta += STEP * g / (*square + 1.0).sqrt();
+        }
+    }
+
+    /// A token came in a lane behind `history`.
+    pub fn count(&mut self, lane: usize, history: &[u32], token: u32) {
+        let Some(all) = self.all.get_mut(token as usize) else { return };
+        if *all == 0 {
+            self.seen.push(token);
+        }
+        *all = all.saturating_add(1);
+        let own = &mut self.own[lane][token as usize];
+        *own = own.saturating_add(1);
+        for key in keys(history) {
+            let context = self.contexts.entry(key).or_default();
+            context.total += 1;
+            if let Some((_, count)) = context.followers.iter_mut().find(|(t, _)| *t == token) {
+                *count += 1;
+            } else if context.followers.len() < FOLLOWERS {
+                context.followers.push((token, 1));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_in_another_lane_is_expected_and_the_rest_still_sums_to_one() {
+        let mut recall = Recall::new(64, 2);
+        let mut last = 0.0;
+        for turn in 0..60 {
+            let lane = turn % 2;
+            for at in 0..8u32 {
+                let history: Vec<u32> = (0..at).collect();
+                let mut p = vec![1.0 / 64.0; 64];
+                recall.correct(lane, &history, &mut p);
+                assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-3 && p.iter().all(|&p| p > 0.0));
+                last = p[at as usize];
+                recall.learn(at, &p);
+                recall.count(lane, &history, at);
+            }
+        }
+        assert!(last > 0.9, "{last}");
+    }
+}
