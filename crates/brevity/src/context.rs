@@ -7,11 +7,12 @@
 //! together is measured again, and the allowance corrected by it.
 
 use crate::progress::Show;
-use crate::stop;
+use crate::{identity, stop};
 use anyhow::{Context as _, Result, bail};
 use brevity_budget::{Level, allocate_max_loss};
 use brevity_cache::Spec;
 use brevity_cache::disk::{Codec, Context, File, Identity, Ready, Steps, Watch};
+use brevity_formats::hash::TreeHasher;
 use brevity_kernels::Matrix;
 use brevity_measure::divergence;
 use brevity_model::ModelSource;
@@ -39,15 +40,9 @@ const THIRDS: usize = 3;
 /// # Errors
 /// If weights cannot be read.
 pub fn identity(source: &ModelSource) -> Result<Identity> {
-    let mut model = blake3::Hasher::new();
+    let mut model = TreeHasher::new();
     model.update(format!("{:?}", source.config()).as_bytes());
-    for entry in source.tensors() {
-        model.update(entry.name.as_bytes());
-        let rows = ((1 << 24) / (entry.row_bytes().max(1))).max(1);
-        for start in (0..entry.rows).step_by(rows) {
-            model.update(&source.read_raw_rows(entry, start..(start + rows).min(entry.rows))?);
-        }
-    }
+    identity::weights(source, &mut model)?;
     let mut words = blake3::Hasher::new();
     let tokenizer = source.tokenizer()?;
     for id in 0..tokenizer.vocab_size() as u32 {

@@ -14,6 +14,7 @@ pub mod convert;
 pub mod embedded;
 pub mod evaluate;
 pub mod generate;
+pub mod identity;
 pub mod importance;
 pub mod open;
 pub mod output;

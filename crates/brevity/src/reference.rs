@@ -1,7 +1,9 @@
 //! The original's predictions, kept in a small file between measurements, so that it need not run for every candidate.
 
 use crate::evaluate::{Comparison, Finished, Text, each_chunk, in_parallel};
+use crate::identity;
 use anyhow::{Context, Result};
+use brevity_formats::hash::TreeHasher;
 use brevity_kernels::Matrix;
 use brevity_measure::divergence::{Divergence, token_bits};
 use brevity_measure::perplexity::Perplexity;
@@ -16,15 +18,9 @@ use std::path::Path;
 /// # Errors
 /// If the weights cannot be read.
 pub fn identity(original: &ModelSource, text: &Text, window: usize, activation: Activation) -> Result<Identity> {
-    let mut model = blake3::Hasher::new();
+    let mut model = TreeHasher::new();
     model.update(format!("{:?} {activation:?}", original.config()).as_bytes());
-    for entry in original.tensors() {
-        model.update(entry.name.as_bytes());
-        let rows = ((1 << 24) / (entry.row_bytes().max(1))).max(1);
-        for start in (0..entry.rows).step_by(rows) {
-            model.update(&original.read_raw_rows(entry, start..(start + rows).min(entry.rows))?);
-        }
-    }
+    identity::weights(original, &mut model)?;
     let mut hash = blake3::Hasher::new();
     for (tokens, scored) in text.windows.iter().zip(&text.scored) {
         hash.update(&(scored.start as u64).to_le_bytes());

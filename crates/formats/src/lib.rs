@@ -9,6 +9,7 @@
 //! | [`llama2c`] | llama2.c checkpoints and tokenizers | |
 //! | [`atomic`] | | files and directories that appear when they are complete |
 //! | [`blocks`] | GGML block types to f32 and to integer codes | f32 to block types |
+//! | [`hash`] | BLAKE3 of anything, on all threads | |
 //! | [`grid`] | integer grids with group scales and zeros | searches them |
 //! | [`gptq`] | GPTQ v1 and v2 tensors | the same |
 //! | [`awq`] | AWQ tensors (GEMM layout) | |
@@ -28,6 +29,7 @@ pub mod error;
 pub mod gguf;
 pub mod gptq;
 pub mod grid;
+pub mod hash;
 pub mod imatrix;
 pub mod llama2c;
 pub mod mmap;

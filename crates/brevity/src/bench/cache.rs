@@ -10,6 +10,7 @@ use crate::{open, output, stop, texts};
 use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_kernels::pool;
+use brevity_measure::memory::{peak_rss_bytes, reset_peak};
 use brevity_measure::plot::Plot;
 use brevity_measure::table::{Cell, Column, Emphasis, Table};
 use brevity_measure::{Frontier, Point};
@@ -72,6 +73,8 @@ struct Measured {
     p99: f64,
     top1: f64,
     decode: f64,
+    /// The most that was resident while the window was read and decoded, where the system tells.
+    resident: Option<u64>,
     /// Questions about hidden facts, then those of sets.
     recall: Vec<Recall>,
 }
@@ -108,7 +111,9 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
         let divergence = all.divergence.summary()?;
         let bytes = bytes as f64 / (args.window - 1) as f64;
         let started = Instant::now();
+        let told = reset_peak();
         let decode = speed(&model, spec, &text.windows[0], args.generate)?;
+        let resident = peak_rss_bytes().filter(|_| told);
         let recall = retrieval::ask(&model, spec, &cases)?;
         let point = Point::new(family(name), bytes / f16, divergence.mean)
             .with_cost(started.elapsed().as_secs_f64(), (bytes * args.window as f64) as u64)
@@ -122,6 +127,7 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
             p99: divergence.p99,
             top1: divergence.top1,
             decode,
+            resident,
             recall,
         });
     }
@@ -133,7 +139,7 @@ pub fn run(args: BenchCacheArgs, global: &Global) -> Result<()> {
     if global.json {
         let entry = |m: &Measured| -> Value {
             json!({"point": m.point, "bytes_per_token": m.bytes, "perplexity": m.perplexity, "kld_p99_bits": m.p99,
-                "top1_agreement": m.top1, "decode_tokens_per_second": m.decode, "answer_bits": answers(&m.recall)})
+                "top1_agreement": m.top1, "decode_tokens_per_second": m.decode, "peak_rss_bytes": m.resident, "answer_bits": answers(&m.recall)})
         };
         return output::json(&json!({
             "model": source.label(), "window": args.window, "kld_floor_bits": floor, "full_answer_bits": answers(&full),
@@ -225,7 +231,7 @@ fn table(
     columns.extend((!hidden.is_empty()).then_some("answer, bits"));
     columns.extend(set_columns.iter().map(String::as_str));
     columns.extend(right(full, full).map(|_| "right"));
-    columns.push("decode, tokens/s");
+    columns.extend(["decode, tokens/s", "VmHWM"]);
     let title =
         format!("{}: the cache of {} tokens, {} threads", open::short_name(model), args.window, pool::threads());
     let mut table = Table::new(columns.iter().map(|column| Column::new(*column))).title(title);
@@ -245,6 +251,7 @@ fn table(
         ];
         cells.extend(answer_cells(&row.recall, full));
         cells.push(Cell::number(row.decode, 1));
+        cells.push(row.resident.map_or(Cell::Empty, Cell::Bytes));
         table.emphasised(emphasis, cells);
     }
     let name = Cell::text("floor of this measurement");
@@ -253,9 +260,9 @@ fn table(
     table.emphasised(Emphasis::Dim, cells);
     if !full.is_empty() {
         let mut cells = vec![Cell::text("the full cache's answers")];
-        cells.resize(columns.len() - 1 - answer_cells(full, full).len(), Cell::Empty);
+        cells.resize(columns.len() - 2 - answer_cells(full, full).len(), Cell::Empty);
         cells.extend(answer_cells(full, full));
-        cells.push(Cell::Empty);
+        cells.extend([Cell::Empty, Cell::Empty]);
         table.emphasised(Emphasis::Dim, cells);
     }
     for note in answer_notes(full, args.questions) {
@@ -263,7 +270,8 @@ fn table(
     }
     table.note(
         "the first half of a window is the prompt; KLD in bits a token of the second half against the full cache in f32; bytes \
-         are those allocated at the window's end, over its tokens; bold: no other has fewer bytes and less loss",
+         are those allocated at the window's end, over its tokens; VmHWM: the most that was resident while a window was read and \
+         decoded, the model and the reference included; bold: no other has fewer bytes and less loss",
     );
     table
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use brevity_cache::Spec;
 use brevity_kernels::{Isa, pool};
 use brevity_measure::bits::format_bytes;
-use brevity_measure::memory::peak_rss_bytes;
+use brevity_measure::memory::{peak_rss_bytes, reset_peak, rss_bytes};
 use brevity_measure::table::{Cell, Column, Table};
 use brevity_model::cache::KvCache;
 use brevity_model::forward::{Logits, Model, Options, Sequence};
@@ -23,6 +23,8 @@ struct Run {
     prefill: f64,
     decode: f64,
     cache_bytes: u64,
+    /// How far reading the prompt raised the peak of what is resident, where the system tells.
+    growth: Option<u64>,
 }
 
 /// Runs the command.
@@ -62,13 +64,13 @@ fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Mea
     let model = Model::load(&source, Options { activation: args.activations.into(), ..Options::default() })?;
     let spec = spec.learnt(&model)?;
     let phase = show.phase("repetitions", args.repeat as u64 + 1);
+    // The first warms up, and alone shows what memory is taken: later ones find what it gave back.
+    let first = once(&model, &spec, args.prompt, args.generate)?;
+    phase.step();
     let mut runs = Vec::new();
-    for repetition in 0..=args.repeat {
+    for _ in 0..args.repeat {
         stop::check()?;
-        let run = once(&model, &spec, args.prompt, args.generate)?;
-        if repetition > 0 {
-            runs.push(run);
-        }
+        runs.push(once(&model, &spec, args.prompt, args.generate)?);
         phase.step();
     }
     drop(phase);
@@ -82,7 +84,8 @@ fn measure(args: &BenchSpeedArgs, model: Option<&str>, show: Show) -> Result<Mea
         prefill: args.prompt as f64 / median(runs.iter().map(|run| run.prefill)),
         decode: args.generate as f64 / median(runs.iter().map(|run| run.decode)),
         weight_bytes: model.resident_bytes() as u64,
-        cache_bytes: runs.first().map_or(0, |run| run.cache_bytes),
+        cache_bytes: first.cache_bytes,
+        growth: first.growth,
         read: streaming_read(5),
         peer: peer.transpose()?,
         cache: spec.to_string(),
@@ -144,6 +147,7 @@ struct Measured {
     decode: f64,
     weight_bytes: u64,
     cache_bytes: u64,
+    growth: Option<u64>,
     read: f64,
     peer: Option<Peer>,
     cache: String,
@@ -171,7 +175,7 @@ impl Measured {
             "prompt": args.prompt, "generate": args.generate,
             "prefill_tokens_per_second": self.prefill, "decode_tokens_per_second": self.decode,
             "resident_weight_bytes": self.weight_bytes, "cache": self.cache, "cache_bytes": self.cache_bytes, "bandwidth_bytes_per_second": self.read,
-            "bandwidth_share": self.share(), "peak_rss_bytes": peak_rss_bytes(),
+            "bandwidth_share": self.share(), "prefill_growth_bytes": self.growth, "peak_rss_bytes": peak_rss_bytes(),
             "peer_prefill_tokens_per_second": self.peer.as_ref().map(|peer| peer.prefill),
             "peer_decode_tokens_per_second": self.peer.as_ref().map(|peer| peer.decode),
         })
@@ -196,7 +200,10 @@ impl Measured {
         table.row(row(format!("decode of {} tokens, tokens/s", args.generate), self.decode, peer(|peer| peer.decode)));
         table.row([Cell::text("streaming read, GB/s"), Cell::number(self.read / 1e9, 1)]);
         table.row([Cell::text("share of it that decoding reads"), Cell::number(self.share(), 2)]);
-        table.note(format!("the cache ({}) holds {}", self.cache, format_bytes(self.cache_bytes)));
+        let growth = self.growth.map_or_else(String::new, |growth| {
+            format!("; reading the prompt raised the peak of resident memory by {}", format_bytes(growth))
+        });
+        table.note(format!("the cache ({}) holds {}{growth}", self.cache, format_bytes(self.cache_bytes)));
         table.note(NOTE);
         table
     }
@@ -216,16 +223,18 @@ fn once(model: &Model, spec: &Spec, prompt: usize, generate: usize) -> Result<Ru
     let vocab = model.config().vocab as u32;
     let tokens: Vec<u32> = (0..prompt as u32).map(|index| (index * 7919 + 13) % vocab).collect();
     let mut cache = spec.cache(model.config(), prompt + generate)?;
+    let resident = rss_bytes().filter(|_| reset_peak());
     let started = Instant::now();
     let mut logits = model.forward(&mut [Sequence { tokens: &tokens, cache: &mut cache }], Logits::Last, None)?;
     cache.end_prompt()?;
     let prefill = started.elapsed().as_secs_f64();
+    let growth = resident.and_then(|resident| Some(peak_rss_bytes()?.saturating_sub(resident)));
     let started = Instant::now();
     for _ in 0..generate {
         let next = likeliest(logits.row(0));
         logits = model.forward(&mut [Sequence { tokens: &[next], cache: &mut cache }], Logits::Last, None)?;
     }
-    Ok(Run { prefill, decode: started.elapsed().as_secs_f64(), cache_bytes: cache.bytes() })
+    Ok(Run { prefill, decode: started.elapsed().as_secs_f64(), cache_bytes: cache.bytes(), growth })
 }
 
 fn likeliest(logits: &[f32]) -> u32 {

@@ -68,7 +68,8 @@ impl Context {
         keys
     }
 
-    /// A cache that holds this, as if it had read the text.
+    /// A cache that holds this, as if it had read the text as its prompt. No queries are known: keys of few bits are rounded to the
+    /// nearest.
     ///
     /// # Errors
     /// If the composition drops tokens by what it observes of queries, which are not there; if the model is another.
@@ -87,6 +88,7 @@ impl Context {
             }
             cache.advance(rows.len());
         }
+        cache.end_prompt()?;
         Ok(cache)
     }
 }

@@ -17,6 +17,7 @@ use super::{Codec, Prepared};
 use crate::Error;
 use brevity_coding::range::{Decoder, Encoder};
 use brevity_kernels::Matrix;
+use brevity_kernels::dense::DensePanels;
 use brevity_measure::MethodCard;
 
 /// Axes from the text itself.
@@ -238,16 +239,17 @@ fn read_head(reader: &mut Reader<'_>, rows: &mut Matrix, columns: std::ops::Rang
     }
     let tables: Vec<_> = tables.iter().map(|&index| table(usize::from(index))).collect();
     let mut decoder = Decoder::new(reader.block()?);
+    let mut coefficients = Matrix::zeros(tokens - split, rank);
+    for row in 0..tokens - split {
+        let numbers = coefficients.row_mut(row).iter_mut().zip(&tables);
+        numbers.for_each(|(x, table)| *x = table.get(&mut decoder) as f32);
+    }
+    let axes: Vec<f32> = (0..dim).flat_map(|at| vectors.iter().skip(at).step_by(dim)).copied().collect();
+    let mut sums = Matrix::zeros(tokens - split, dim);
+    DensePanels::from_f32(dim, rank, &axes).multiply(coefficients.view(), &mut sums.view_mut(), false);
     for row in split..tokens {
-        let out = &mut rows.row_mut(row)[columns.clone()];
-        out.copy_from_slice(&mean);
-        for (table, vector) in tables.iter().zip(vectors.chunks_exact(dim)) {
-            let x = table.get(&mut decoder);
-            if x != 0 {
-                let x = x as f32;
-                out.iter_mut().zip(vector).for_each(|(out, v)| *out += x * v);
-            }
-        }
+        let moved = sums.row(row - split).iter().zip(&mean);
+        rows.row_mut(row)[columns.clone()].iter_mut().zip(moved).for_each(|(out, (x, mean))| *out = x + mean);
     }
     decoder.finish().map_err(|_| Error::Content { offset: 0, what: "coefficients that do not end where they should" })
 }

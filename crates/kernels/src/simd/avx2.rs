@@ -205,6 +205,10 @@ impl Simd for Avx2 {
         both!(_mm256_mullo_epi32, a, b)
     }
     #[inline(always)]
+    fn dot_pairs(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        self.add_i(both!(_mm256_madd_epi16, a, b), c)
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         both!(_mm256_and_si256, a, b)
     }

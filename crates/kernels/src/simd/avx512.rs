@@ -181,6 +181,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mullo_epi32(a, b) }
     }
     #[inline(always)]
+    fn dot_pairs(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        unsafe { _mm512_dpwssd_epi32(c, a, b) }
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { _mm512_and_si512(a, b) }
     }

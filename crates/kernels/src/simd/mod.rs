@@ -113,6 +113,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `c + low(a)·low(b) + high(a)·high(b)` over the signed 16-bit halves of each lane.
+    fn dot_pairs(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shifts zeros in from the right.

@@ -231,6 +231,18 @@ impl Simd for Neon {
         all!(vmulq_s32, a, b)
     }
     #[inline(always)]
+    fn dot_pairs(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        let mut out = c;
+        for i in 0..4 {
+            unsafe {
+                let (a, b) = (vreinterpretq_s16_s32(a[i]), vreinterpretq_s16_s32(b[i]));
+                let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                out[i] = vaddq_s32(c[i], vpaddq_s32(low, vmull_high_s16(a, b)));
+            }
+        }
+        out
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         all!(vandq_s32, a, b)
     }

@@ -158,6 +158,11 @@ impl Simd for Scalar {
         each!(i => a[i].wrapping_mul(b[i]))
     }
     #[inline(always)]
+    fn dot_pairs(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        let low = |x: i32| i32::from(x as i16);
+        each!(i => c[i].wrapping_add(low(a[i]) * low(b[i])).wrapping_add((a[i] >> 16) * (b[i] >> 16)))
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         each!(i => a[i] & b[i])
     }

@@ -48,6 +48,7 @@ impl Kernel for Everything<'_> {
             s.add_i(ia, ib),
             s.sub_i(ia, ib),
             s.mul_i(ia, ib),
+            s.dot_pairs(ia, ib, s.bits(c)),
             s.and_i(ia, ib),
             s.or_i(ia, ib),
             s.shl_i::<5>(ia),

@@ -6,13 +6,14 @@ use super::head::PackedHead;
 use super::part::Coding;
 use super::repair::{repair_scores, repair_values};
 use super::rows::{FEW, Product};
-use crate::buffer::Aligned;
+use super::scratch::{AskedRows, Scratch, Weights, Work};
+use super::whole::{ByToken, RoundWeights, WholeProduct, most, round};
 use crate::convert::f16_to_f32;
 use crate::dense::tile::Rows;
 use crate::isa::Isa;
 use crate::matrix::{MatrixMut, MatrixView};
 use crate::pool::{self, Shared};
-use crate::simd::{LANES, kernel};
+use crate::simd::{LANES, dispatch_on, kernel};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -33,18 +34,6 @@ const TILE_ROWS: usize = 48;
 const SCORES: usize = 1 << 20;
 /// Slots below which a single token's heads are not split further.
 const SHORT: usize = 512;
-
-#[derive(Default)]
-struct Scratch {
-    q: Aligned<f32>,
-    scores: Aligned<f32>,
-    sums: Vec<f32>,
-    out: Aligned<f32>,
-    taken: Aligned<f32>,
-    x: Aligned<f32>,
-    wide: Aligned<f32>,
-    tapped: Vec<f32>,
-}
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
@@ -115,6 +104,11 @@ impl Job<'_> {
         seen
     }
 
+    /// Numbers of a query's row.
+    fn steps(&self) -> usize {
+        self.dim.next_multiple_of(8)
+    }
+
     fn width(&self) -> usize {
         self.dim.next_multiple_of(LANES)
     }
@@ -125,45 +119,48 @@ impl Job<'_> {
         let seen = ranges.iter().filter(|range| !range.is_empty()).map(blocks_of);
         let blocks = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
         let (rows, origin, length) = (tokens.len() * self.group, blocks.start * BLOCK, blocks.len() * BLOCK);
-        let (steps, width) = (self.dim.next_multiple_of(8), self.width());
-        self.gather(head, tokens.clone(), &mut scratch.q);
-        scratch.scores.reserve(rows * length);
-        scratch.sums.resize(rows.max(scratch.sums.len()), 0.0);
-        scratch.out.reserve(rows * width);
-        scratch.out[..rows * width].fill(0.0);
-        scratch.taken.reserve(rows * LANES);
-        scratch.taken[..rows * LANES].fill(0.0);
+        let width = self.width();
+        let Scratch { asked, scores, sums, rounded, out, tapped, work } = scratch;
+        asked.reserve(rows, self.steps());
+        self.gather(head, tokens.clone(), asked.rows(0..rows, self.steps()));
+        scores.reserve(rows * length);
+        sums.resize(rows.max(sums.len()), 0.0);
+        rounded.reserve(rows, length);
+        out.reserve(rows * width);
+        out[..rows * width].fill(0.0);
         for (index, block) in blocks.clone().enumerate() {
-            let out = scratch.scores.as_mut_ptr().wrapping_add(index * BLOCK);
-            let q = &scratch.q[..rows * steps];
+            let at = scores.as_mut_ptr().wrapping_add(index * BLOCK);
             // SAFETY: `rows` rows of `length` scores.
-            unsafe { self.scores(cache, block, q, out, length, &mut scratch.x, &mut scratch.wide) };
+            unsafe { self.scores(cache, block, asked.some(0..rows, self.steps()), at, length, work) };
         }
         for row in 0..rows {
-            let range = &ranges[row / self.group];
-            let scores = &mut scratch.scores[row * length..][..length];
-            scratch.sums[row] = self.soften(scores, range, origin);
+            let scores = &mut scores[row * length..][..length];
+            sums[row] = self.soften(scores, &ranges[row / self.group], origin);
+            let numbers = &mut rounded.numbers[row * length..][..length];
+            let worth = &mut rounded.worth[row * blocks.len()..][..blocks.len()];
+            rounded.taken[row] = self.round_weights(cache, blocks.clone(), scores, numbers, worth);
         }
-        for (index, block) in blocks.enumerate() {
-            let all = 0..width / LANES;
-            let weights = Rows { at: scratch.scores.as_ptr().wrapping_add(index * BLOCK), row: length, step: 1 };
-            let taken = &mut scratch.taken[..rows * LANES];
-            let (out, x, wide) = (scratch.out.as_mut_ptr(), &mut scratch.x, &mut scratch.wide);
+        for (index, block) in blocks.clone().enumerate() {
+            let weights = Weights {
+                floats: scores.as_ptr().wrapping_add(index * BLOCK),
+                whole: rounded.numbers.as_ptr().wrapping_add(index * BLOCK),
+                step: length,
+                worth: (rounded.worth.as_ptr().wrapping_add(index), blocks.len()),
+            };
             // SAFETY: `rows` rows of weights and of sums.
-            unsafe { self.values(cache, block, all, weights, rows, (out, width), taken, x, wide) };
+            unsafe { self.values(cache, block, 0..width / LANES, weights, rows, (out.as_mut_ptr(), width), work) };
         }
         for row in 0..rows {
             let (token, head) = (tokens.start + row / self.group, head * self.group + row % self.group);
-            let sums = &mut scratch.out[row * width..][..self.dim];
-            let taken = &scratch.taken[row * LANES..][..LANES];
+            let out = &mut out[row * width..][..self.dim];
+            let (range, taken) = (ranges[row / self.group].clone(), rounded.taken[row]);
             // SAFETY: this row and head of the output belong to this tile.
-            unsafe { self.finish(token, head, 0, sums, taken, scratch.sums[row], ranges[row / self.group].is_empty()) };
-            let range = ranges[row / self.group].clone();
+            unsafe { self.finish(token, head, 0, out, taken, sums[row], range.is_empty()) };
             if let Some(tap) = self.tap.filter(|_| !range.is_empty()) {
-                let weights = &scratch.scores[row * length..][range.start - origin..range.end - origin];
-                scratch.tapped.resize(weights.len(), 0.0);
-                self.isa.with(|| divide(weights, scratch.sums[row], &mut scratch.tapped));
-                tap(TappedWeights { token, head, first: range.start, weights: &scratch.tapped });
+                let weights = &scores[row * length..][range.start - origin..range.end - origin];
+                tapped.resize(weights.len(), 0.0);
+                self.isa.with(|| divide(weights, sums[row], tapped));
+                tap(TappedWeights { token, head, first: range.start, weights: tapped });
             }
         }
     }
@@ -173,45 +170,50 @@ impl Job<'_> {
         let group = self.group;
         let ranges: Vec<Range<usize>> = (0..heads.len()).map(|head| self.seen(heads[head], head, 0)).collect();
         let blocks: Vec<Range<usize>> = ranges.iter().map(blocks_of).collect();
-        let length = blocks.iter().map(Range::len).max().unwrap_or(0) * BLOCK;
-        let steps = self.dim.next_multiple_of(8);
+        let most = blocks.iter().map(Range::len).max().unwrap_or(0);
+        let (length, rows, steps) = (most * BLOCK, heads.len() * group, self.steps());
         let mut scratch = SHARED.take();
-        scratch.scores.reserve(heads.len() * group * length);
-        scratch.sums.resize((heads.len() * group).max(scratch.sums.len()), 0.0);
-        scratch.q.reserve(heads.len() * group * steps);
-        let Scratch { q, scores, sums, tapped, .. } = &mut scratch;
-        for (head, q) in q.chunks_exact_mut(group * steps).take(heads.len()).enumerate() {
-            self.gather_into(head, 0..1, q);
+        let Scratch { asked, scores, sums, rounded, tapped, .. } = &mut scratch;
+        asked.reserve(rows, steps);
+        scores.reserve(rows * length);
+        sums.resize(rows.max(sums.len()), 0.0);
+        rounded.reserve(rows, length);
+        for head in 0..heads.len() {
+            self.gather(head, 0..1, asked.rows(head * group..(head + 1) * group, steps));
         }
-        let (q, at) = (&*q, Shared(scores.as_mut_ptr()));
-        let chunk = (length / BLOCK * heads.len()).div_ceil(8 * pool::threads()).max(4);
-        let chunks = (length / BLOCK).div_ceil(chunk);
-        pool::parallel(heads.len() * chunks, |task| {
+        let (asked, at) = (&*asked, Shared(scores.as_mut_ptr()));
+        let chunk = (most * heads.len()).div_ceil(8 * pool::threads()).max(4);
+        pool::parallel(heads.len() * most.div_ceil(chunk), |task| {
             let (head, first) = (task % heads.len(), task / heads.len() * chunk);
             let mut own = SCRATCH.take();
-            let rows = &q[head * group * steps..][..group * steps];
+            let rows = asked.some(head * group..(head + 1) * group, steps);
             for index in first..(first + chunk).min(blocks[head].len()) {
                 let out = at.get().wrapping_add(head * group * length + index * BLOCK);
-                let block = blocks[head].start + index;
                 // SAFETY: the scores of this block belong to this task.
-                unsafe { self.scores(heads[head], block, rows, out, length, &mut own.x, &mut own.wide) };
+                unsafe { self.scores(heads[head], blocks[head].start + index, rows, out, length, &mut own.work) };
             }
             SCRATCH.set(own);
         });
         let totals = Shared(sums.as_mut_ptr());
-        pool::parallel(heads.len() * group, |row| {
+        let (numbers, worth) = (Shared(rounded.numbers.as_mut_ptr()), Shared(rounded.worth.as_mut_ptr()));
+        let taken = Shared(rounded.taken.as_mut_ptr());
+        pool::parallel(rows, |row| {
             let head = row / group;
-            let held = blocks[head].len() * BLOCK;
-            // SAFETY: the scores and the sum of this row belong to this task.
+            let (held, many) = (blocks[head].len() * BLOCK, blocks[head].len());
+            // SAFETY: the scores and all sums of this row belong to this task.
             unsafe {
                 let scores = std::slice::from_raw_parts_mut(at.get().wrapping_add(row * length), held);
                 *totals.get().wrapping_add(row) = self.soften(scores, &ranges[head], blocks[head].start * BLOCK);
+                let numbers = std::slice::from_raw_parts_mut(numbers.get().wrapping_add(row * length), held);
+                let worth = std::slice::from_raw_parts_mut(worth.get().wrapping_add(row * most), many);
+                let off = self.round_weights(heads[head], blocks[head].clone(), scores, numbers, worth);
+                *taken.get().wrapping_add(row) = off;
             }
         });
         let panels = self.width() / LANES;
         let split = if heads.len().is_multiple_of(pool::threads()) { 4 } else { 2 };
         let pieces = panels.div_ceil(split);
-        let (scores, sums) = (&*scores, &*sums);
+        let (scores, sums, rounded) = (&*scores, &*sums, &*rounded);
         pool::parallel(heads.len() * pieces, |task| {
             let (head, first) = (task / pieces, task % pieces * split);
             let panels = first..(first + split).min(panels);
@@ -219,23 +221,24 @@ impl Job<'_> {
             let mut own = SCRATCH.take();
             own.out.reserve(group * width);
             own.out[..group * width].fill(0.0);
-            own.taken.reserve(group * LANES);
-            own.taken[..group * LANES].fill(0.0);
             for (index, block) in blocks[head].clone().enumerate() {
-                let at = scores[head * group * length + index * BLOCK..].as_ptr();
-                let weights = Rows { at, row: length, step: 1 };
-                let (out, taken) = ((own.out.as_mut_ptr(), width), &mut own.taken[..group * LANES]);
-                let (held, all) = (heads[head], panels.clone());
+                let first = head * group * length + index * BLOCK;
+                let weights = Weights {
+                    floats: scores.as_ptr().wrapping_add(first),
+                    whole: rounded.numbers.as_ptr().wrapping_add(first),
+                    step: length,
+                    worth: (rounded.worth.as_ptr().wrapping_add(head * group * most + index), most),
+                };
+                let out = (own.out.as_mut_ptr(), width);
                 // SAFETY: `group` rows of weights, and of sums of these panels.
-                unsafe { self.values(held, block, all, weights, group, out, taken, &mut own.x, &mut own.wide) };
+                unsafe { self.values(heads[head], block, panels.clone(), weights, group, out, &mut own.work) };
             }
             for row in 0..group {
                 let channels = first * LANES..(panels.end * LANES).min(self.dim);
-                let sums_here = &mut own.out[row * width..][..channels.len()];
-                let taken = &own.taken[row * LANES..][..LANES];
-                let (total, query) = (sums[head * group + row], head * group + row);
+                let (out, query) = (&mut own.out[row * width..][..channels.len()], head * group + row);
+                let (taken, total) = (rounded.taken[query], sums[query]);
                 // SAFETY: these channels of the output belong to this task.
-                unsafe { self.finish(0, query, channels.start, sums_here, taken, total, ranges[head].is_empty()) };
+                unsafe { self.finish(0, query, channels.start, out, taken, total, ranges[head].is_empty()) };
             }
             SCRATCH.set(own);
         });
@@ -255,51 +258,65 @@ impl Job<'_> {
     /// Raw scores of a block.
     ///
     /// # Safety
-    /// `out` must be valid for as many rows of 64 scores, `stride` apart, as `q` holds.
-    #[allow(clippy::too_many_arguments)]
+    /// `out` must be valid for as many rows of 64 scores, `stride` apart, as there are queries.
     unsafe fn scores(
         &self,
         head: &PackedHead,
         block: usize,
-        q: &[f32],
+        asked: AskedRows<'_>,
         out: *mut f32,
         stride: usize,
-        x: &mut Aligned<f32>,
-        wide: &mut Aligned<f32>,
+        work: &mut Work,
     ) {
         let (part, gains) = (&head.blocks[block].parts.k, head.blocks[block].gains.as_deref());
-        let (steps, width) = (part.steps(), self.dim.next_multiple_of(8));
-        let rows = q.len() / width;
-        let mut from = Rows { at: q.as_ptr(), row: width, step: 1 };
-        if let Coding::Channel(_) = part.coding() {
-            x.reserve(q.len());
-            let scales: &[u16] = part.scales();
-            for (q, x) in q.chunks_exact(width).zip(x.chunks_exact_mut(width)) {
-                q.iter().zip(scales).zip(x).for_each(|((q, &scale), x)| *x = q * f16_to_f32(scale));
+        let (steps, row, rows) = (part.steps(), self.steps(), asked.worth.len());
+        let panels = 0..part.panel_count();
+        let mut product = WholeProduct { part, panels, x: asked.whole.as_ptr(), row, rows, out, stride, worth: None };
+        match part.coding() {
+            Coding::F32 | Coding::F16 => {
+                let x = Rows { at: asked.q.as_ptr(), row, step: 1 };
+                let WholeProduct { panels, .. } = product;
+                // SAFETY: as the caller promises.
+                unsafe { Product { part, panels, x, rows, out, stride, carry: false }.run(self.isa, &mut work.wide) };
             }
-            from.at = x.as_ptr();
-        }
-        let product = Product { part, panels: 0..part.panel_count(), x: from, rows, out, stride, carry: false };
-        // SAFETY: as the caller promises.
-        unsafe { product.run(self.isa, wide) };
-        for (row, q) in q.chunks_exact(width).enumerate() {
-            let q = &q[..steps];
-            // SAFETY: as the caller promises.
-            let scores = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(row * stride), BLOCK) };
-            match part.coding() {
-                Coding::F32 | Coding::F16 => {}
-                Coding::Token(_) => {
-                    let (zeros, step) = part.zeros();
-                    let sum = q.iter().fold(0.0, |sum, q| sum + q);
-                    self.isa.with(|| by_token(scores, part.scales(), zeros, step, sum));
+            Coding::Token(_) => {
+                // SAFETY: as the caller promises.
+                unsafe { product.run(self.isa, &mut work.apart) };
+                let grids = (part.scales(), part.zeros());
+                dispatch_on(
+                    self.isa,
+                    ByToken { scores: (out, stride), grids, whole: asked.whole, row, steps, worth: asked.worth },
+                );
+            }
+            Coding::Channel(_) => {
+                work.x.reserve(steps + rows);
+                work.whole.reserve(rows * row);
+                let (x, worth) = work.x.split_at_mut(steps);
+                let scales: &[u16] = part.scales();
+                for (r, q) in asked.q.chunks_exact(row).enumerate() {
+                    q.iter().zip(scales).zip(&mut *x).for_each(|((q, &scale), x)| *x = q * f16_to_f32(scale));
+                    let whole = &mut work.whole[r * row..][..steps];
+                    worth[r] = self.isa.with(|| round(x, most(row), whole));
                 }
-                Coding::Channel(_) => {
+                product.x = work.whole.as_ptr();
+                // SAFETY: as the caller promises.
+                unsafe { product.run(self.isa, &mut work.apart) };
+                for (r, q) in asked.q.chunks_exact(row).enumerate() {
                     let least = q.iter().zip(part.least()).fold(0.0, |sum, (q, &m)| q.mul_add(f16_to_f32(m), sum));
-                    scores.iter_mut().for_each(|score| *score += least);
+                    // SAFETY: as the caller promises.
+                    let scores = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(r * stride), BLOCK) };
+                    scores.iter_mut().for_each(|score| *score = worth[r].mul_add(*score, least));
                 }
             }
+        }
+        if part.repair().is_none() && gains.is_none() && head.tilts.is_empty() {
+            return;
+        }
+        for (r, q) in asked.q.chunks_exact(row).enumerate() {
+            // SAFETY: as the caller promises.
+            let scores = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(r * stride), BLOCK) };
             if let Some(repair) = part.repair() {
-                self.isa.with(|| repair_scores(repair, q, scores));
+                self.isa.with(|| repair_scores(repair, &q[..steps], scores));
             }
             if let Some(gains) = gains {
                 scores.iter_mut().zip(gains).for_each(|(score, gain)| *score *= gain);
@@ -323,6 +340,20 @@ impl Job<'_> {
         sum
     }
 
+    /// Makes whole numbers of a row's weights where values have a grid for each token; returns what zero points take off.
+    fn round_weights(
+        &self,
+        head: &PackedHead,
+        blocks: Range<usize>,
+        weights: &[f32],
+        numbers: &mut [i16],
+        worth: &mut [f32],
+    ) -> f32 {
+        let parts =
+            head.blocks[blocks].iter().map(|block| (&block.parts.v, block.gains.as_deref().map(|g| &g[BLOCK..])));
+        dispatch_on(self.isa, RoundWeights { parts, weights, numbers, worth })
+    }
+
     /// Adds a block's values to the sums of some panels.
     ///
     /// # Safety
@@ -333,12 +364,10 @@ impl Job<'_> {
         head: &PackedHead,
         block: usize,
         panels: Range<usize>,
-        weights: Rows,
+        weights: Weights,
         rows: usize,
         (out, stride): (*mut f32, usize),
-        taken: &mut [f32],
-        x: &mut Aligned<f32>,
-        wide: &mut Aligned<f32>,
+        work: &mut Work,
     ) {
         let (part, gains) = (&head.blocks[block].parts.v, head.blocks[block].gains.as_deref());
         // A block may hold the first channels alone.
@@ -346,35 +375,34 @@ impl Job<'_> {
         if panels.is_empty() {
             return;
         }
-        x.reserve(2 * rows * BLOCK);
-        let (x, gained) = x.split_at_mut(rows * BLOCK);
-        let mut weights = weights;
-        if let Some(gains) = gains {
-            for (row, gained) in gained.chunks_exact_mut(BLOCK).take(rows).enumerate() {
+        let whole = matches!(part.coding(), Coding::Token(_));
+        let mut x = Rows { at: weights.floats, row: weights.step, step: 1 };
+        if let Some(gains) = gains.filter(|_| !whole || part.repair().is_some()) {
+            work.x.reserve(rows * BLOCK);
+            for (row, gained) in work.x.chunks_exact_mut(BLOCK).take(rows).enumerate() {
                 // SAFETY: as the caller promises.
-                let weights = unsafe { std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK) };
+                let weights = unsafe { std::slice::from_raw_parts(x.at.wrapping_add(row * x.row), BLOCK) };
                 gained.iter_mut().zip(weights).zip(&gains[BLOCK..]).for_each(|((x, w), gain)| *x = w * gain);
             }
-            weights = Rows { at: gained.as_ptr(), row: BLOCK, step: 1 };
+            x = Rows { at: work.x.as_ptr(), row: BLOCK, step: 1 };
         }
-        let mut from = weights;
-        if let Coding::Token(_) = part.coding() {
-            let (zeros, step) = part.zeros();
-            for (row, (x, taken)) in x.chunks_exact_mut(BLOCK).zip(taken.chunks_exact_mut(LANES)).enumerate() {
-                // SAFETY: as the caller promises.
-                let weights = unsafe { std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK) };
-                self.isa.with(|| scaled(weights, part.scales(), zeros, step, x, taken));
-            }
-            from = Rows { at: x.as_ptr(), row: BLOCK, step: 1 };
-        }
+        let held = panels.clone();
         // SAFETY: as the caller promises.
-        unsafe { Product { part, panels: panels.clone(), x: from, rows, out, stride, carry: true }.run(self.isa, wide) }
+        unsafe {
+            if whole {
+                let (x, row, worth) = (weights.whole, weights.step, Some(weights.worth));
+                let product = WholeProduct { part, panels: held, x, row, rows, out, stride, worth };
+                product.run(self.isa, &mut work.apart);
+            } else {
+                Product { part, panels: held, x, rows, out, stride, carry: true }.run(self.isa, &mut work.wide);
+            }
+        }
         if let Some(repair) = part.repair() {
             for row in 0..rows {
                 // SAFETY: as the caller promises.
                 let (weights, out) = unsafe {
                     (
-                        std::slice::from_raw_parts(weights.at.wrapping_add(row * weights.row), BLOCK),
+                        std::slice::from_raw_parts(x.at.wrapping_add(row * x.row), BLOCK),
                         std::slice::from_raw_parts_mut(out.wrapping_add(row * stride), panels.len() * LANES),
                     )
                 };
@@ -395,7 +423,7 @@ impl Job<'_> {
         head: usize,
         first: usize,
         sums: &mut [f32],
-        taken: &[f32],
+        taken: f32,
         total: f32,
         empty: bool,
     ) {
@@ -411,70 +439,24 @@ impl Job<'_> {
         });
     }
 
-    fn gather(&self, head: usize, tokens: Range<usize>, into: &mut Aligned<f32>) {
-        let length = tokens.len() * self.group * self.dim.next_multiple_of(8);
-        into.reserve(length);
-        self.gather_into(head, tokens, &mut into[..length]);
-    }
-
-    /// Copies the queries of a tile: rows token by token, the heads of the group one after another, filled up with zeros.
-    fn gather_into(&self, head: usize, tokens: Range<usize>, into: &mut [f32]) {
-        let steps = self.dim.next_multiple_of(8);
-        for (row, into) in into.chunks_exact_mut(steps).enumerate() {
+    /// Copies the queries of some tokens: rows token by token, the heads of the group one after another, filled up with zeros.
+    fn gather(&self, head: usize, tokens: Range<usize>, into: (&mut [f32], &mut [i16], &mut [f32])) {
+        let (q, whole, worth) = into;
+        let steps = self.steps();
+        let rows = q.chunks_exact_mut(steps).zip(whole.chunks_exact_mut(steps)).zip(worth);
+        for (row, ((into, whole), worth)) in rows.enumerate() {
             let (token, head) = (tokens.start + row / self.group, head * self.group + row % self.group);
             into[..self.dim].copy_from_slice(&self.query.q.row(token)[head * self.dim..][..self.dim]);
             into[self.dim..].fill(0.0);
+            *worth = self.isa.with(|| round(into, most(steps), whole));
         }
     }
 }
 
 kernel! {
-    /// `scores = scale·fma(−zero, sum, scores)` of 64 slots.
-    fn by_token<'a>(s, scores: &'a mut [f32], scales: &'a [u16], zeros: &'a [u8], step: f32, sum: f32) {
-        let (step, sum) = (s.splat(step), s.splat(sum));
-        let zeros = zeros.as_chunks::<LANES>().0;
-        for ((v, scales), zeros) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(scales.as_chunks::<LANES>().0).zip(zeros) {
-            let zero = s.mul(s.to_float(s.load_u8(zeros)), step);
-            // SAFETY: 16 scales.
-            let scale = unsafe { s.load_f16_ptr(scales.as_ptr()) };
-            s.store(v, s.mul(scale, s.fnma(zero, sum, s.load(v))));
-        }
-    }
-}
-
-kernel! {
-    /// `x = weights·scale`, and `taken −= zero·x` lane by lane.
-    fn scaled<'a>(
-        s,
-        weights: &'a [f32],
-        scales: &'a [u16],
-        zeros: &'a [u8],
-        step: f32,
-        x: &'a mut [f32],
-        taken: &'a mut [f32],
-    ) {
-        let step = s.splat(step);
-        let Some(taken) = taken.first_chunk_mut::<LANES>() else { return };
-        let mut sum = s.load(taken);
-        let grids = scales.as_chunks::<LANES>().0.iter().zip(zeros.as_chunks::<LANES>().0);
-        let lanes = weights.as_chunks::<LANES>().0.iter().zip(x.as_chunks_mut::<LANES>().0);
-        for ((scales, zeros), (weights, x)) in grids.zip(lanes) {
-            let zero = s.mul(s.to_float(s.load_u8(zeros)), step);
-            // SAFETY: 16 scales.
-            let scale = unsafe { s.load_f16_ptr(scales.as_ptr()) };
-            let v = s.mul(s.load(weights), scale);
-            s.store(x, v);
-            sum = s.fnma(zero, v, sum);
-        }
-        s.store(taken, sum);
-    }
-}
-
-kernel! {
-    /// `sums += tree(taken) + 0`, which leaves no −0.
-    fn shift<'a>(s, sums: &'a mut [f32], taken: &'a [f32]) {
-        let Some(taken) = taken.first_chunk::<LANES>() else { return };
-        let off = s.splat(s.sum(s.load(taken)) + 0.0);
+    /// `sums += taken + 0`, which leaves no −0.
+    fn shift<'a>(s, sums: &'a mut [f32], taken: f32) {
+        let off = s.splat(taken + 0.0);
         for v in sums.chunks_mut(LANES) {
             let x = s.add(s.load_part(v), off);
             s.store_part(v, x);

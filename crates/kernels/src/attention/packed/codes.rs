@@ -1,8 +1,12 @@
 //! How values lie in memory: in units of 8 vectors of 16 lanes.
 //!
-//! A part is panels of 16 outputs, each `[k][16]`; a unit is 8 consecutive k of one panel. With b bits a code a unit takes
-//! 16·b bytes: 8-bit codes lie as they are, 4-bit codes two k to a byte of the same lane, 2-bit codes four k to a byte,
-//! and 3-bit codes as the two low bits like 2-bit codes, followed by 16 bytes with the high bits of all eight k.
+//! A part is panels of 16 outputs, each `[k][16]`; a unit is 8 consecutive k of one panel. Codes are read as pairs of k, (0, 1), (2, 3),
+//! …, in the halves of 32-bit lanes; with b bits a code a unit takes 16·b bytes, laid out so that few shifts and masks give the pairs:
+//!
+//! - 8 bits: four k to a 32-bit lane, k = 0, 2, 1, 3 from the lowest byte on; then the other four;
+//! - 4 bits: all eight to a 32-bit lane, even k from bit 0 on, odd k from bit 16 on;
+//! - 2 bits: 16 bytes with the even k of each lane, 16 with the odd ones;
+//! - 3 bits: the two low bits like that, then 16 bytes with the high bits, those of even k in the low half.
 
 use crate::convert::{f16_to_f32, f32_to_f16};
 use crate::simd::{LANES, Simd};
@@ -10,11 +14,10 @@ use crate::simd::{LANES, Simd};
 /// Steps of k in a unit.
 pub(super) const DEEP: usize = 8;
 
-/// How a unit becomes 8 vectors of f32.
+/// How a unit is written and read number by number.
 pub(super) trait Values {
     /// Bytes of a unit.
     const UNIT: usize;
-    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP];
     /// Writes the value at step `k`, lane `lane` of a unit; codes are whole numbers.
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32);
     /// Reads it back.
@@ -28,6 +31,21 @@ pub(super) trait Values {
     }
 }
 
+/// How a unit becomes 8 vectors of f32.
+pub(super) trait Floats: Values {
+    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP];
+}
+
+/// Pairs of steps in a unit.
+pub(super) const PAIRS: usize = DEEP / 2;
+
+/// How a unit becomes 4 vectors of pairs of codes.
+pub(super) trait Codes {
+    /// Bytes of a unit.
+    const BYTES: usize;
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS];
+}
+
 pub(super) struct Float32;
 pub(super) struct Float16;
 pub(super) struct Code<const BITS: usize>;
@@ -35,6 +53,16 @@ pub(super) struct Code<const BITS: usize>;
 impl Values for Float32 {
     const UNIT: usize = 4 * DEEP * LANES;
 
+    fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
+        unit[4 * (k * LANES + lane)..][..4].copy_from_slice(&value.to_ne_bytes());
+    }
+    fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
+        let at = 4 * (k * LANES + lane);
+        f32::from_ne_bytes([unit[at], unit[at + 1], unit[at + 2], unit[at + 3]])
+    }
+}
+
+impl Floats for Float32 {
     #[inline(always)]
     fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
         let unit = &unit[..Self::UNIT];
@@ -45,18 +73,21 @@ impl Values for Float32 {
         }
         out
     }
-    fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
-        unit[4 * (k * LANES + lane)..][..4].copy_from_slice(&value.to_ne_bytes());
-    }
-    fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        let at = 4 * (k * LANES + lane);
-        f32::from_ne_bytes([unit[at], unit[at + 1], unit[at + 2], unit[at + 3]])
-    }
 }
 
 impl Values for Float16 {
     const UNIT: usize = 2 * DEEP * LANES;
 
+    fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
+        unit[2 * (k * LANES + lane)..][..2].copy_from_slice(&f32_to_f16(value).to_ne_bytes());
+    }
+    fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
+        let at = 2 * (k * LANES + lane);
+        f16_to_f32(u16::from_ne_bytes([unit[at], unit[at + 1]]))
+    }
+}
+
+impl Floats for Float16 {
     #[inline(always)]
     fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
         let unit = &unit[..Self::UNIT];
@@ -67,15 +98,9 @@ impl Values for Float16 {
         }
         out
     }
-    fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
-        unit[2 * (k * LANES + lane)..][..2].copy_from_slice(&f32_to_f16(value).to_ne_bytes());
-    }
-    fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        let at = 2 * (k * LANES + lane);
-        f16_to_f32(u16::from_ne_bytes([unit[at], unit[at + 1]]))
-    }
 }
 
+/// 16 bytes, one to a lane.
 #[inline(always)]
 fn bytes<S: Simd>(s: S, unit: &[u8], index: usize) -> S::I {
     match unit[index * LANES..].first_chunk() {
@@ -84,138 +109,172 @@ fn bytes<S: Simd>(s: S, unit: &[u8], index: usize) -> S::I {
     }
 }
 
+/// 64 bytes, four to a lane.
+#[inline(always)]
+fn words<S: Simd>(s: S, unit: &[u8], index: usize) -> S::I {
+    let words = &unit[4 * LANES * index..][..4 * LANES];
+    // SAFETY: 16 lanes of 4 bytes.
+    unsafe { s.bits(s.load_ptr(words.as_ptr().cast())) }
+}
+
 impl Values for Code<8> {
     const UNIT: usize = 8 * LANES;
 
-    #[inline(always)]
-    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
-        let unit = &unit[..Self::UNIT];
-        let mut out = [s.zero(); DEEP];
-        for (i, v) in out.iter_mut().enumerate() {
-            *v = s.to_float(bytes(s, unit, i));
-        }
-        out
-    }
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
-        unit[k * LANES + lane] = value as u8;
+        unit[k / 4 * 64 + 4 * lane + [0, 2, 1, 3][k % 4]] = value as u8;
     }
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        f32::from(unit[k * LANES + lane])
+        f32::from(unit[k / 4 * 64 + 4 * lane + [0, 2, 1, 3][k % 4]])
     }
     fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
-        unit[..Self::UNIT].copy_from_slice(codes.as_flattened());
+        for (out, [a, b, c, d]) in unit.as_chunks_mut::<{ 4 * LANES }>().0.iter_mut().zip(codes.as_chunks::<4>().0) {
+            for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *out = [a[i], c[i], b[i], d[i]];
+            }
+        }
+    }
+}
+
+impl Codes for Code<8> {
+    const BYTES: usize = <Self as Values>::UNIT;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+        let unit = &unit[..Self::BYTES];
+        let (a, b, low) = (words(s, unit, 0), words(s, unit, 1), s.splat_i(0x00ff_00ff));
+        [s.and_i(a, low), s.and_i(s.shr_i::<8>(a), low), s.and_i(b, low), s.and_i(s.shr_i::<8>(b), low)]
     }
 }
 
 impl Values for Code<4> {
     const UNIT: usize = 4 * LANES;
 
-    #[inline(always)]
-    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
-        let unit = &unit[..Self::UNIT];
-        let (mut out, low) = ([s.zero(); DEEP], s.splat_i(15));
-        for (i, pair) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let both = bytes(s, unit, i);
-            pair[0] = s.to_float(s.and_i(both, low));
-            pair[1] = s.to_float(s.shr_i::<4>(both));
-        }
-        out
-    }
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
-        set(&mut unit[k / 2 * LANES + lane], 4 * (k % 2), 15, value as u8);
+        set(&mut unit[4 * lane + k % 2 * 2 + k / 4], k / 2 % 2 * 4, 15, value as u8);
     }
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        f32::from(unit[k / 2 * LANES + lane] >> (4 * (k % 2)) & 15)
+        f32::from(unit[4 * lane + k % 2 * 2 + k / 4] >> (k / 2 % 2 * 4) & 15)
     }
     fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
-        for (out, [a, b]) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
-            (0..LANES).for_each(|i| out[i] = a[i] | b[i] << 4);
+        for (i, out) in unit.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let two = |k: usize| codes[k][i] | codes[k + 2][i] << 4;
+            *out = [two(0), two(4), two(1), two(5)];
         }
+    }
+}
+
+impl Codes for Code<4> {
+    const BYTES: usize = <Self as Values>::UNIT;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+        let (all, low) = (words(s, unit, 0), s.splat_i(0x000f_000f));
+        [
+            s.and_i(all, low),
+            s.and_i(s.shr_i::<4>(all), low),
+            s.and_i(s.shr_i::<8>(all), low),
+            s.and_i(s.shr_i::<12>(all), low),
+        ]
     }
 }
 
 /// The low two bits of four codes in a byte.
 #[inline(always)]
-fn fourths(out: &mut [u8; LANES], [a, b, c, d]: &[[u8; LANES]; 4]) {
+fn fourths(out: &mut [u8; LANES], [a, b, c, d]: [&[u8; LANES]; 4]) {
     (0..LANES).for_each(|i| out[i] = a[i] & 3 | (b[i] & 3) << 2 | (c[i] & 3) << 4 | d[i] << 6);
 }
 
-/// The four 2-bit codes of each byte.
+/// Low bits of even steps, then of odd ones.
 #[inline(always)]
-fn quarters<S: Simd>(s: S, all: S::I) -> [S::I; 4] {
-    let low = s.splat_i(3);
-    [s.and_i(all, low), s.and_i(s.shr_i::<2>(all), low), s.and_i(s.shr_i::<4>(all), low), s.shr_i::<6>(all)]
+fn halves(unit: &mut [u8], [a, b, c, d, e, f, g, h]: &[[u8; LANES]; DEEP]) {
+    let [even, odd, ..] = unit.as_chunks_mut::<LANES>().0 else { return };
+    fourths(even, [a, c, e, g]);
+    fourths(odd, [b, d, f, h]);
+}
+
+/// Pairs of the low two bits.
+#[inline(always)]
+fn quarters<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+    let (all, low) = (s.or_i(bytes(s, unit, 0), s.shl_i::<16>(bytes(s, unit, 1))), s.splat_i(0x0003_0003));
+    [
+        s.and_i(all, low),
+        s.and_i(s.shr_i::<2>(all), low),
+        s.and_i(s.shr_i::<4>(all), low),
+        s.and_i(s.shr_i::<6>(all), low),
+    ]
 }
 
 impl Values for Code<2> {
     const UNIT: usize = 2 * LANES;
 
-    #[inline(always)]
-    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
-        let unit = &unit[..Self::UNIT];
-        let (a, b) = (quarters(s, bytes(s, unit, 0)), quarters(s, bytes(s, unit, 1)));
-        let mut out = [s.zero(); DEEP];
-        for i in 0..4 {
-            out[i] = s.to_float(a[i]);
-            out[4 + i] = s.to_float(b[i]);
-        }
-        out
-    }
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
-        set(&mut unit[k / 4 * LANES + lane], 2 * (k % 4), 3, value as u8);
+        set(&mut unit[k % 2 * LANES + lane], k / 2 * 2, 3, value as u8);
     }
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        f32::from(unit[k / 4 * LANES + lane] >> (2 * (k % 4)) & 3)
+        f32::from(unit[k % 2 * LANES + lane] >> (k / 2 * 2) & 3)
     }
     fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
-        for (out, codes) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(codes.as_chunks::<4>().0) {
-            fourths(out, codes);
-        }
+        halves(unit, codes);
+    }
+}
+
+impl Codes for Code<2> {
+    const BYTES: usize = <Self as Values>::UNIT;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+        quarters(s, &unit[..Self::BYTES])
     }
 }
 
 impl Values for Code<3> {
     const UNIT: usize = 3 * LANES;
 
-    #[inline(always)]
-    fn unit<S: Simd>(s: S, unit: &[u8]) -> [S::F; DEEP] {
-        let unit = &unit[..Self::UNIT];
-        let (a, b) = (quarters(s, bytes(s, unit, 0)), quarters(s, bytes(s, unit, 1)));
-        let (high, four) = (bytes(s, unit, 2), s.splat_i(4));
-        let third = [
-            s.shl_i::<2>(high),
-            s.shl_i::<1>(high),
-            high,
-            s.shr_i::<1>(high),
-            s.shr_i::<2>(high),
-            s.shr_i::<3>(high),
-            s.shr_i::<4>(high),
-            s.shr_i::<5>(high),
-        ];
-        let mut out = [s.zero(); DEEP];
-        for i in 0..4 {
-            out[i] = s.to_float(s.or_i(a[i], s.and_i(third[i], four)));
-            out[4 + i] = s.to_float(s.or_i(b[i], s.and_i(third[4 + i], four)));
-        }
-        out
-    }
     fn put(unit: &mut [u8], k: usize, lane: usize, value: f32) {
         let code = value as u8;
-        set(&mut unit[k / 4 * LANES + lane], 2 * (k % 4), 3, code & 3);
-        set(&mut unit[2 * LANES + lane], k, 1, code >> 2);
+        set(&mut unit[k % 2 * LANES + lane], k / 2 * 2, 3, code & 3);
+        set(&mut unit[2 * LANES + lane], k % 2 * 4 + k / 2, 1, code >> 2);
     }
     fn get(unit: &[u8], k: usize, lane: usize) -> f32 {
-        let low = unit[k / 4 * LANES + lane] >> (2 * (k % 4)) & 3;
-        f32::from(low | (unit[2 * LANES + lane] >> k & 1) << 2)
+        let low = unit[k % 2 * LANES + lane] >> (k / 2 * 2) & 3;
+        f32::from(low | (unit[2 * LANES + lane] >> (k % 2 * 4 + k / 2) & 1) << 2)
     }
     fn pack(unit: &mut [u8], codes: &[[u8; LANES]; DEEP]) {
-        let [a, b, high, ..] = unit.as_chunks_mut::<LANES>().0 else { return };
-        let [low, behind] = codes.as_chunks::<4>().0 else { return };
-        fourths(a, low);
-        fourths(b, behind);
+        halves(unit, codes);
+        let [_, _, high, ..] = unit.as_chunks_mut::<LANES>().0 else { return };
         for i in 0..LANES {
-            high[i] = codes.iter().enumerate().fold(0, |all, (k, codes)| all | codes[i] >> 2 << k);
+            high[i] = (0..DEEP).fold(0, |all, k| all | codes[k][i] >> 2 << (k % 2 * 4 + k / 2));
         }
+    }
+}
+
+impl Codes for Code<3> {
+    const BYTES: usize = <Self as Values>::UNIT;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+        let unit = &unit[..Self::BYTES];
+        let (low, high, four) = (quarters(s, unit), bytes(s, unit, 2), s.splat_i(0x0004_0004));
+        let high = s.or_i(high, s.shl_i::<12>(high));
+        [
+            s.or_i(low[0], s.and_i(s.shl_i::<2>(high), four)),
+            s.or_i(low[1], s.and_i(s.shl_i::<1>(high), four)),
+            s.or_i(low[2], s.and_i(high, four)),
+            s.or_i(low[3], s.and_i(s.shr_i::<1>(high), four)),
+        ]
+    }
+}
+
+/// Pairs that were taken apart before.
+pub(super) struct Pairs;
+
+impl Codes for Pairs {
+    const BYTES: usize = 4 * LANES * PAIRS;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(s: S, unit: &[u8]) -> [S::I; PAIRS] {
+        let unit = &unit[..Self::BYTES];
+        [words(s, unit, 0), words(s, unit, 1), words(s, unit, 2), words(s, unit, 3)]
     }
 }
 

@@ -25,6 +25,19 @@ pub(super) struct Coded {
     pub codes: Vec<[u8; LANES]>,
 }
 
+impl Coded {
+    /// Lanes that were candidates become tokens: of each its own.
+    fn take(&mut self, lanes: &[usize]) {
+        fn of<T: Copy>(all: &mut [T; LANES], lanes: &[usize]) {
+            let from = *all;
+            all.iter_mut().zip(lanes).for_each(|(to, &lane)| *to = from[lane]);
+        }
+        of(&mut self.scales, lanes);
+        of(&mut self.zeros, lanes);
+        self.codes.iter_mut().for_each(|codes| of(codes, lanes));
+    }
+}
+
 #[derive(Default)]
 struct Scratch {
     x: Vec<[f32; LANES]>,
@@ -75,28 +88,29 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn run(&self, scratch: &mut Scratch, coded: &mut Coded) {
         let tokens = self.rows.len() / self.dim;
-        let mut best = [(f32::INFINITY, 1.0); LANES];
-        if self.bits < 8 {
-            let candidates = tokens * SHRUNK.len();
-            for first in (0..candidates).step_by(LANES) {
-                let lane = |lane: usize| (first + lane).min(candidates - 1);
-                if first == 0 || tokens < LANES {
-                    self.gather(|l| lane(l) % tokens, &mut scratch.x);
-                }
-                let shares = std::array::from_fn(|l| SHRUNK[lane(l) / tokens]);
-                let errors = self.search(&shares, scratch, coded);
-                for candidate in first..(first + LANES).min(candidates) {
-                    let (error, best) = (errors[candidate - first], &mut best[candidate % tokens]);
-                    if error < best.0 {
-                        *best = (error, SHRUNK[candidate / tokens]);
-                    }
+        let mut best = [(f32::INFINITY, 0); LANES];
+        let candidates = if self.bits < 8 { tokens * SHRUNK.len() } else { 0 };
+        for first in (0..candidates).step_by(LANES) {
+            let lane = |lane: usize| (first + lane).min(candidates - 1);
+            if first == 0 || tokens < LANES {
+                self.gather(|l| lane(l) % tokens, &mut scratch.x);
+            }
+            let shares = std::array::from_fn(|l| SHRUNK[lane(l) / tokens]);
+            let errors = self.search(&shares, scratch, coded);
+            for candidate in first..(first + LANES).min(candidates) {
+                let (error, best) = (errors[candidate - first], &mut best[candidate % tokens]);
+                if error < best.0 {
+                    *best = (error, candidate);
                 }
             }
         }
-        if self.bits == 8 || tokens < LANES {
+        if (1..=LANES).contains(&candidates) {
+            return coded.take(&best.map(|(_, candidate)| candidate)[..tokens]);
+        }
+        if candidates == 0 || tokens < LANES {
             self.gather(|lane| lane.min(tokens - 1), &mut scratch.x);
         }
-        self.search(&best.map(|(_, share)| share), scratch, coded);
+        self.search(&best.map(|(_, candidate)| SHRUNK[candidate / tokens]), scratch, coded);
     }
 
     /// Channels of one token a lane.

@@ -182,6 +182,13 @@ impl Part {
         (&self.data[self.codes() + 2 * BLOCK..][..BLOCK], self.zero_step())
     }
 
+    /// Scales, zero points and their step, where each token has a grid.
+    #[inline(always)]
+    pub(super) fn grids(&self) -> Option<(&[u16], &[u8], f32)> {
+        let (zeros, step) = matches!(self.coding, Coding::Token(_)).then(|| self.zeros())?;
+        Some((self.scales(), zeros, step))
+    }
+
     /// Least values of channels as f16.
     #[inline(always)]
     pub(super) fn least(&self) -> &[u16] {

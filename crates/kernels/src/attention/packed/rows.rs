@@ -1,7 +1,7 @@
-//! Rows of x against the panels of a part: few rows from registers, many from a widened tile.
+//! Rows of x against the panels of a part of floats: few rows from registers, many from a widened tile.
 
-use super::codes::{DEEP, Values, with_values};
-use super::part::Part;
+use super::codes::{DEEP, Float16, Float32, Floats};
+use super::part::{Layout, Part};
 use crate::buffer::Aligned;
 use crate::dense::tile::{F32, Mode, Out, Panels, Rectangle, Rows};
 use crate::isa::Isa;
@@ -31,14 +31,25 @@ impl Product<'_> {
     /// # Safety
     /// x and out must be valid for the shapes named.
     pub unsafe fn run(self, isa: Isa, wide: &mut Aligned<f32>) {
-        with_values!(self.part.coding(), V => match self.rows <= FEW {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self.part.coding().layout() {
+                Layout::F32 => self.of::<Float32>(isa, wide),
+                Layout::F16 => self.of::<Float16>(isa, wide),
+                _ => unreachable!("codes are multiplied as whole numbers"),
+            }
+        }
+    }
+
+    unsafe fn of<V: Floats>(self, isa: Isa, wide: &mut Aligned<f32>) {
+        match self.rows <= FEW {
             true => dispatch_on(isa, Few::<V>(self, std::marker::PhantomData)),
             // SAFETY: as the caller promises.
             false => unsafe { self.many::<V>(isa, wide) },
-        })
+        }
     }
 
-    unsafe fn many<V: Values>(self, isa: Isa, wide: &mut Aligned<f32>) {
+    unsafe fn many<V: Floats>(self, isa: Isa, wide: &mut Aligned<f32>) {
         let steps = self.part.steps();
         wide.reserve(WIDE * steps * LANES);
         let mut done = 0;
@@ -67,7 +78,7 @@ struct Widen<'a, V> {
     of: std::marker::PhantomData<V>,
 }
 
-impl<V: Values> Kernel for Widen<'_, V> {
+impl<V: Floats> Kernel for Widen<'_, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -82,7 +93,7 @@ impl<V: Values> Kernel for Widen<'_, V> {
 
 struct Few<'a, V>(Product<'a>, std::marker::PhantomData<V>);
 
-impl<V: Values> Kernel for Few<'_, V> {
+impl<V: Floats> Kernel for Few<'_, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -94,10 +105,13 @@ impl<V: Values> Kernel for Few<'_, V> {
         };
         let mut panel = 0;
         while panel < all.panels.len() {
-            let wide = panel + width <= all.panels.len();
+            let mut here = width;
+            while panel + here > all.panels.len() {
+                here /= 2;
+            }
             macro_rules! tile {
                 ($($rows:literal),*) => {
-                    match (all.rows, if wide { width } else { 1 }) {
+                    match (all.rows, here) {
                         // SAFETY: as `Product::run` asks.
                         $(($rows, 4) => unsafe { tile::<S, V, $rows, 4>(s, all, panel) },
                           ($rows, 2) => unsafe { tile::<S, V, $rows, 2>(s, all, panel) },
@@ -107,14 +121,14 @@ impl<V: Values> Kernel for Few<'_, V> {
                 };
             }
             tile!(1, 2, 3, 4, 5, 6);
-            panel += if wide { width } else { 1 };
+            panel += here;
         }
     }
 }
 
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // counted loops over const arrays unroll
-unsafe fn tile<S: Simd, V: Values, const R: usize, const P: usize>(s: S, all: &Product<'_>, panel: usize) {
+unsafe fn tile<S: Simd, V: Floats, const R: usize, const P: usize>(s: S, all: &Product<'_>, panel: usize) {
     let out = all.out.wrapping_add(panel * LANES);
     let mut acc = [[s.zero(); P]; R];
     // SAFETY: as `Product::run` asks.

@@ -143,6 +143,28 @@ fn floats_are_the_plain_cache_bit_for_bit() {
     }
 }
 
+/// A query that is not finite gives canonical NaNs in its own head alone.
+#[test]
+fn what_is_not_finite_stays_in_its_row() {
+    for (codings, wild) in CODINGS.into_iter().flat_map(|c| [(c, f32::NAN), (c, f32::INFINITY)]) {
+        let mut case = Case::new(codings, 40, 2, 2, 700, 8);
+        let clean = case.run(0..8, None);
+        case.q.row_mut(3)[45] = wild;
+        for isa in Isa::available() {
+            for tokens in [0..8, 3..4] {
+                let out = isa.with(|| case.run(tokens.clone(), None));
+                for (token, row) in tokens.clone().zip(0..) {
+                    for (at, (got, was)) in out.row(row).iter().zip(clean.row(token)).enumerate() {
+                        let hit = token == 3 && at / 40 == 1;
+                        let expected = if hit { crate::simd::NAN } else { *was };
+                        assert_eq!(got.to_bits(), expected.to_bits(), "{codings:?} {wild} {isa:?} {token} {at}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn taps_see_weights_that_sum_to_one() {
     for tokens in [0..40, 7..8] {
