@@ -50,8 +50,11 @@ pub fn identity(source: &ModelSource) -> Result<Identity> {
         words.update(&(bytes.len() as u32).to_le_bytes());
         words.update(bytes);
     }
+    let mut line = String::new();
     for (left, right) in &tokenizer.vocabulary().merges {
-        words.update(format!("{left}\0{right}\0").as_bytes());
+        line.clear();
+        [left.as_str(), "\0", right, "\0"].into_iter().for_each(|part| line.push_str(part));
+        words.update(line.as_bytes());
     }
     let shape = CacheShape::of(source.config());
     Ok(Identity { model: model.finalize().into(), tokenizer: words.finalize().into(), shape })
