@@ -1,6 +1,6 @@
 //! BLAKE3 on all threads.
 //!
-//! The hash is a tree over chunks of 1024 bytes, so subtrees of [`SUBTREE`] bytes are hashed apart and their chaining values merged as
+//! The hash is a tree over chunks of 1024 bytes, so subtrees of 64 KiB are hashed apart and their chaining values merged as
 //! the specification says (Aumasson, Neves, O'Connor, Wilcox-O'Hearn 2020: BLAKE3, section 2.1); the result is that of one thread.
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
