@@ -106,3 +106,53 @@ pub fn needed(rest: &[u8], length: usize) -> u64 {
     let held: u64 = streams.iter().map(|(raw, _)| *raw as u64).sum();
     held + streams.iter().map(|(raw, payload)| memory(payload, *raw)).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::LEVELS;
+    use std::path::{Path, PathBuf};
+
+    /// Bytes of a file whole and as columns.
+    fn both(path: &Path, level: &Level) -> (usize, usize) {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let chosen = encode_or_whole(&bytes, level);
+        assert!(decode(&chosen, bytes.len(), 1 << 32).as_deref() == Ok(&bytes[..]), "{}", path.display());
+        let whole = pack(&bytes, level, false).len();
+        assert!(chosen.len() <= whole);
+        (whole, encode(&bytes, level).map_or(whole, |columns| columns.len()))
+    }
+
+    fn logs() -> Option<PathBuf> {
+        let logs = std::env::var_os("BREVITY_DATA").map(|data| PathBuf::from(data).join("logs"));
+        if logs.is_none() {
+            println!("skipped: BREVITY_DATA is not set");
+        }
+        logs
+    }
+
+    #[test]
+    fn regular_logs_are_shorter_as_columns() {
+        let Some(logs) = logs() else { return };
+        for (name, number, share) in [("Apache", 1, 40), ("OpenSSH", 2, 50), ("Linux", 3, 70), ("OpenSSH", 5, 85)] {
+            let (whole, columns) = both(&logs.join(format!("{name}_2k.log")), &LEVELS[number - 1]);
+            assert!(columns * 100 < whole * share, "{name} at {number}: {whole}, {columns}");
+        }
+    }
+
+    #[test]
+    #[ignore = "prints what columns are worth"]
+    fn every_log_whole_and_as_columns() {
+        let Some(logs) = logs() else { return };
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(logs)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|it| it.extension().is_some())
+            .collect();
+        paths.sort();
+        for path in paths {
+            let sizes = [1, 3, 5].map(|number| both(&path, &LEVELS[number - 1]));
+            println!("{}: {sizes:?}", path.display());
+        }
+    }
+}
