@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn any_cut_of_any_length_gives_the_hash_of_one_thread() {
-        let bytes: Vec<u8> = (0..9 * SUBTREE + 5).map(|i| (i * i >> 7) as u8 ^ i as u8).collect();
+        let bytes: Vec<u8> = (0..9 * SUBTREE + 5).map(|i| ((i * i) >> 7) as u8 ^ i as u8).collect();
         let lengths = (0..10).flat_map(|many| [0, 1, 1023, SUBTREE - 1].map(|more| many * SUBTREE + more));
         for length in lengths.filter(|&length| length <= bytes.len()) {
             let bytes = &bytes[..length];
