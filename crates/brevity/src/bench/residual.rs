@@ -108,7 +108,7 @@ pub fn run(args: BenchResidualArgs, global: &Global) -> Result<()> {
             "predictors": PREDICTORS.into_iter().zip(&measured.left).map(row).collect::<Vec<_>>(),
         }));
     }
-    output::tables(&[table(source.label(), &args, &measured, numbers(config))])
+    output::tables(&[table(&open::short_name(source.label()), &args, &measured, numbers(config))])
 }
 
 /// Numbers that a token's keys and values are.
@@ -128,7 +128,7 @@ struct Measured {
 fn measure(model: &Model, tokens: &[u32], args: &BenchResidualArgs, show: Show) -> Result<Measured> {
     let config = model.config();
     let (width, layers) = (config.attention.kv_width(), config.layers());
-    let mut whole = Spec::parse("f32")?.cache(config, tokens.len() + 1)?;
+    let mut whole = Spec::parse("f32")?.cache(config, tokens.len())?;
     let logits = model.forward(&mut [Sequence { tokens, cache: &mut whole }], Logits::All, None)?;
     let reader = Reader::new(config, tokens.len());
     let mut sums = vec![[vec![Moments::default(); layers * width], vec![Moments::default(); layers * width]]; 3];

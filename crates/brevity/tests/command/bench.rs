@@ -98,4 +98,5 @@ fn what_the_model_foretells_of_its_cache_is_measured() {
     }
     assert!(number(&one, "mass") < number(&many, "mass") && number(&many, "mass") <= 1.0);
     run(&["bench", "residual", "--candidates", "0"]).refused(&["vocabulary"]);
+    run(&["bench", "residual", "--window", "999999"]).refused(&["--window 999999"]);
 }
