@@ -5,7 +5,7 @@
 //! | 0 | the bytes themselves |
 //! | 1 | one byte that all of them are |
 //! | 2 | [`lz`] |
-//! | 4 | [`bwt`]: transform (a byte), length after it, words, four starts (varints), the coded ranks |
+//! | 4 | [`bwt`]: transform (a byte), length after it, words, starts of the chains (varints), the coded ranks |
 //! | 6 | [`dna`]: bases, bytes of the list of cases and of its payload, the payload, the same of everything else (varints), the coded bases |
 //! | 3 | [`cm`]: transform, log₂ of the table, log₂ of the places of matches, lanes, banks (a byte each), length of a record, length after the transform, words, length of the first lane's stream (varints), the streams |
 //! | 5 | [`tensors`] |
@@ -207,7 +207,7 @@ fn sort(bytes: &[u8]) -> Vec<u8> {
     varint::put(data.len() as u64, &mut out);
     varint::put(count as u64, &mut out);
     starts.iter().for_each(|&start| varint::put(start.into(), &mut out));
-    out.extend(bwt::ranks::encode(&sorted, backend()));
+    out.extend(bwt::ranks::encode(&sorted));
     out
 }
 
@@ -256,15 +256,16 @@ fn unsort(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     let (&transform, mut rest) = rest.split_first().ok_or(Failure::Malformed)?;
     let mut number = || varint::take(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or(Failure::Malformed);
     let (coded, count) = (number()?, number()?);
-    let starts = [number()?, number()?, number()?, number()?].map(|start| u32::try_from(start).unwrap_or(u32::MAX));
     let transform = Transform::of(transform).filter(|it| it.fits(coded, length)).ok_or(Failure::Malformed)?;
     let needed = length as u64 + 6 * coded as u64;
     if needed > memory {
         return Err(Failure::Memory(needed));
     }
+    let starts = (0..bwt::chains(coded)).map(|_| number().map(|start| u32::try_from(start).unwrap_or(u32::MAX)));
+    let starts: Vec<u32> = starts.collect::<Result<_, _>>()?;
     let mut sorted = vec![0; coded];
-    bwt::ranks::decode(rest, &mut sorted, backend());
-    let data = bwt::backward(&sorted, starts).ok_or(Failure::Malformed)?;
+    bwt::ranks::decode(rest, &mut sorted).ok_or(Failure::Malformed)?;
+    let data = bwt::backward(&sorted, &starts).ok_or(Failure::Malformed)?;
     restored(data, transform, count, length)
 }
 

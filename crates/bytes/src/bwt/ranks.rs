@@ -1,144 +1,173 @@
 //! A coder of bytes that stand in runs.
 //!
-//! First whether a byte is the one before it again, as what came of the last such questions, the length of the run and the
-//! last bytes make likely; if not, its bits, each predicted by counters of the byte alone (a fast and a slow one), behind the last
-//! byte, behind the one before that, and behind both. Predictions are mixed.
+//! Of each run come its length and the *rank* of its symbol: how many others stand between it and its next run, each counted once. A list of the symbols by
+//! where they come next then says which run follows: its first. So both numbers are coded behind what is known of their own symbol (quantised local
+//! frequency coding, as in I. Grebnov's bsc): which it is, what its last ranks and lengths were, and what the last ones of all were.
+//!
+//! A stream begins with the number of symbols less one and the symbols by where they come first, a byte each.
 
-use brevity_coding::counter::Bit;
-use brevity_coding::logistic::Logistic;
-use brevity_coding::mixer::{Mixer, ONE};
+use super::numbers::Numbers;
 use brevity_coding::range::{Coder, Decoder, Encoder};
-use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 
-/// Counters of one kind of question: a table for each context.
-struct Question<const N: usize> {
-    fast: [Vec<Bit<4>>; N],
-    slow: [Vec<Bit<7>>; N],
-    mixer: Mixer<16>,
-}
+/// The last numbers of a symbol or of all, four bits each, the latest lowest: 0 for 1, then the length of the binary form.
+#[derive(Clone, Copy, Default)]
+struct Recent(u32);
 
-impl<const N: usize> Question<N> {
-    fn new(bits: u32, sets: usize) -> Self {
-        Self {
-            fast: std::array::from_fn(|_| vec![Bit::default(); 1 << bits]),
-            slow: std::array::from_fn(|_| vec![Bit::default(); 1 << bits]),
-            mixer: Mixer::new(sets, ONE / (2 * N as i32 - 1)),
-        }
+impl Recent {
+    /// The n-th last, at most `most`.
+    #[inline(always)]
+    fn last(self, n: u32, most: u32) -> usize {
+        (self.0 >> (4 * n) & 15).min(most) as usize
     }
 
     #[inline(always)]
-    fn bit<S: Simd, K: Coder>(
-        &mut self,
-        coder: &mut K,
-        bit: u32,
-        contexts: [usize; N],
-        set: usize,
-        l: &Logistic,
-    ) -> u32 {
-        let mut x = [0; 16];
-        let at: [usize; N] = std::array::from_fn(|i| contexts[i] & (self.fast[i].len() - 1));
-        for (i, &place) in at.iter().enumerate() {
-            x[2 * i] = i32::from(l.stretch(self.fast[i][place].p()));
-            x[2 * i + 1] = i32::from(l.stretch(self.slow[i][place].p()));
-        }
-        self.mixer.mix::<S>(&x, set, l);
-        let bit = coder.code(bit, u32::from(self.mixer.p()));
-        self.mixer.learn::<S>(&x, bit, 6);
-        for (i, &place) in at.iter().enumerate() {
-            self.fast[i][place].learn(bit);
-            self.slow[i][place].learn(bit);
-        }
-        bit
+    fn push(&mut self, number: u32) {
+        let class = if number > 1 { number.ilog2() + 1 } else { 0 };
+        self.0 = self.0 << 4 | class.min(15);
     }
 }
 
+#[derive(Clone, Copy, Default)]
+struct Known {
+    ranks: Recent,
+    lengths: Recent,
+}
+
 struct Model {
-    again: Question<3>,
-    byte: Question<4>,
-    last: [usize; 2],
-    run: usize,
-    asked: usize,
-    logistic: &'static Logistic,
+    ranks: Numbers<7, 7>,
+    lengths: Numbers<3, 30>,
+    known: [Known; 256],
+    last: Known,
 }
 
 impl Model {
     fn new() -> Self {
         Self {
-            again: Question::new(16, 256),
-            byte: Question::new(18, 256),
-            last: [0; 2],
-            run: 0,
-            asked: 0,
-            logistic: Logistic::get(),
+            ranks: Numbers::new([256, 512, 256], 8),
+            lengths: Numbers::new([256, 4096, 4096], 8),
+            known: [Known::default(); 256],
+            last: Known::default(),
         }
     }
 
-    /// Codes one byte; a decoder ignores the one it is given.
+    /// Codes the length of a run of this symbol.
     #[inline(always)]
-    fn byte<S: Simd, K: Coder>(&mut self, coder: &mut K, byte: u8) -> u8 {
-        let [c1, c2] = self.last;
-        let run = self.run.min(15);
-        let contexts = [run << 8 | self.asked & 0xFF, c1 << 8 | c2, c1 << 8 | run << 4 | self.asked & 15];
-        let set = run << 4 | self.asked & 15;
-        let again = u32::from(usize::from(byte) == c1);
-        let bit = self.again.bit::<S, K>(coder, again, contexts, set, self.logistic);
-        self.asked = self.asked << 1 | bit as usize;
-        if bit == 1 {
-            self.run += 1;
-            return c1 as u8;
-        }
-        let mut node = 1usize;
-        for at in (0..8).rev() {
-            let both = (c1.wrapping_mul(0x9E37) ^ c2.wrapping_mul(0x79B1) ^ node.wrapping_mul(0x3D4D)) & 0x3FFFF;
-            let contexts = [run.min(3) << 8 | node, c1 << 8 | node, c2 << 8 | node, both];
-            let bit = self.byte.bit::<S, K>(coder, u32::from(byte) >> at & 1, contexts, node, self.logistic);
-            node = node << 1 | bit as usize;
-        }
-        self.run = 0;
-        self.last = [node & 0xFF, c1];
-        node as u8
+    fn length<K: Coder>(&mut self, coder: &mut K, length: u32, symbol: u8) -> u32 {
+        let known = self.known[usize::from(symbol)];
+        let Known { ranks, lengths } = known;
+        let contexts = [
+            usize::from(symbol),
+            lengths.last(0, 15) | lengths.last(1, 15) << 4 | lengths.last(2, 15) << 8,
+            ranks.last(0, 7) | ranks.last(1, 7) << 3 | lengths.last(0, 7) << 6 | self.last.ranks.last(0, 7) << 9,
+        ];
+        let length = self.lengths.code(coder, length, contexts, lengths.last(0, 7));
+        self.known[usize::from(symbol)].lengths.push(length);
+        length
+    }
+
+    /// Codes the rank of this symbol behind a run; `next` is the symbol that follows.
+    #[inline(always)]
+    fn rank<K: Coder>(&mut self, coder: &mut K, rank: u32, symbol: u8, next: u8, length: u32) -> u32 {
+        let ranks = self.known[usize::from(symbol)].ranks;
+        let following = self.known[usize::from(next)].ranks;
+        let halved = |n: usize| n.div_ceil(2);
+        let contexts = [
+            usize::from(symbol),
+            ranks.last(0, 7) | ranks.last(1, 7) << 3 | halved(ranks.last(2, 6)) << 6 | usize::from(length > 1) << 8,
+            following.last(0, 7) | ranks.last(0, 7) << 3 | halved(self.last.ranks.last(0, 6)) << 6,
+        ];
+        let rank = self.ranks.code(coder, rank, contexts, ranks.last(0, 7));
+        self.known[usize::from(symbol)].ranks.push(rank);
+        self.last.ranks.push(rank);
+        rank
     }
 }
 
-struct Encode<'a>(&'a [u8]);
-
-impl Task for Encode<'_> {
-    type Output = Vec<u8>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> Vec<u8> {
-        let mut model = Model::new();
-        let mut coder = Encoder::with_capacity(self.0.len() / 3);
-        for &byte in self.0 {
-            model.byte::<S, _>(&mut coder, byte);
-        }
-        coder.finish()
-    }
+/// A run: its symbol, its rank (0 of the very last), the symbol of the next run.
+#[derive(Clone, Copy)]
+struct Run {
+    symbol: u8,
+    rank: u8,
+    next: u8,
+    length: u32,
 }
 
-struct Decode<'a>(&'a [u8], &'a mut [u8]);
-
-impl Task for Decode<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let mut model = Model::new();
-        let mut coder = Decoder::new(self.0);
-        for byte in self.1 {
-            *byte = model.byte::<S, _>(&mut coder, 0);
-        }
+/// The symbols by where they come first, and the runs from the last to the first.
+fn analyse(bytes: &[u8]) -> (Vec<u8>, Vec<Run>) {
+    let mut list = Vec::with_capacity(256);
+    let mut runs = Vec::with_capacity(bytes.len() / 2 + 1);
+    for run in bytes.chunk_by(|a, b| a == b).rev() {
+        let symbol = run[0];
+        let next = list.first().copied().unwrap_or(symbol);
+        let rank = list.iter().position(|&known| known == symbol).unwrap_or_else(|| {
+            list.push(symbol);
+            list.len() - 1
+        });
+        list.copy_within(..rank, 1);
+        list[0] = symbol;
+        runs.push(Run { symbol, rank: rank as u8, next, length: run.len() as u32 });
     }
+    (list, runs)
 }
 
 /// Encodes.
-pub fn encode(bytes: &[u8], backend: Backend) -> Vec<u8> {
-    dispatch(backend, Encode(bytes))
+pub fn encode(bytes: &[u8]) -> Vec<u8> {
+    let (list, runs) = analyse(bytes);
+    let mut model = Model::new();
+    let mut coder = Encoder::with_capacity(bytes.len() / 3);
+    for run in runs.into_iter().rev() {
+        model.length(&mut coder, run.length, run.symbol);
+        if run.rank > 0 {
+            model.rank(&mut coder, run.rank.into(), run.symbol, run.next, run.length);
+        }
+    }
+    let mut out: Vec<u8> = list.len().checked_sub(1).into_iter().map(|more| more as u8).collect();
+    out.extend(list);
+    out.extend(coder.finish());
+    out
 }
 
-/// Decodes into `out`.
-pub fn decode(packed: &[u8], out: &mut [u8], backend: Backend) {
-    dispatch(backend, Decode(packed, out));
+/// Decodes into `out`; nothing if there is no list of symbols.
+pub fn decode(packed: &[u8], mut out: &mut [u8]) -> Option<()> {
+    if out.is_empty() {
+        return Some(());
+    }
+    let (&more, rest) = packed.split_first()?;
+    let (known, rest) = rest.split_at_checked(usize::from(more) + 1)?;
+    let mut list = [0; 256];
+    list[..known.len()].copy_from_slice(known);
+    let mut model = Model::new();
+    let mut coder = Decoder::new(rest);
+    loop {
+        let symbol = list[0];
+        let length = model.length(&mut coder, 0, symbol);
+        let (run, after) = out.split_at_mut(out.len().min(length as usize));
+        run.fill(symbol);
+        out = after;
+        if out.is_empty() {
+            return Some(());
+        }
+        let rank = model.rank(&mut coder, 0, symbol, list[1], length).min(more.into());
+        put_back(&mut list, rank as usize);
+    }
+}
+
+/// Moves the first of the list behind so many others.
+#[inline(always)]
+fn put_back(list: &mut [u8; 256], rank: usize) {
+    let symbol = list[0];
+    match list.first_chunk_mut::<8>() {
+        Some(head) if rank < 8 => {
+            let all = u64::from_le_bytes(*head);
+            let passed = (1u64 << (8 * rank)) - 1;
+            let kept = all & !(passed << 8 | 0xFF);
+            *head = (all >> 8 & passed | u64::from(symbol) << (8 * rank) | kept).to_le_bytes();
+        }
+        _ => {
+            list.copy_within(1..=rank, 0);
+            list[rank] = symbol;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -146,20 +175,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn round_trip(bytes: &[u8]) -> usize {
+        let packed = encode(bytes);
+        let mut back = vec![0; bytes.len()];
+        assert_eq!(decode(&packed, &mut back), Some(()));
+        assert!(back == bytes);
+        packed.len()
+    }
+
     #[test]
     fn runs_cost_little() {
         let runs: Vec<u8> = (0..50_000u32).map(|n| (n / 500 * 37) as u8).collect();
-        assert!(encode(&runs, Backend::best()).len() < 600);
+        assert!(round_trip(&runs) < 400);
+        assert!(round_trip(&vec![7; 1 << 20]) < 20);
+    }
+
+    #[test]
+    fn a_symbol_goes_behind_as_many_as_its_rank() {
+        for rank in 0..256 {
+            let mut list: [u8; 256] = std::array::from_fn(|n| n as u8);
+            put_back(&mut list, rank);
+            let mut expected: Vec<u8> = (1..=255).collect();
+            expected.insert(rank, 0);
+            assert_eq!(list[..], expected[..]);
+        }
     }
 
     proptest! {
         #[test]
         fn bytes_come_back(bytes in any::<Vec<u8>>(), few in prop::collection::vec(0u8..3, 0..500)) {
-            for bytes in [bytes, few] {
-                let mut back = vec![0; bytes.len()];
-                decode(&encode(&bytes, Backend::best()), &mut back, Backend::Scalar);
-                prop_assert_eq!(back, bytes);
-            }
+            round_trip(&bytes);
+            round_trip(&few);
+        }
+
+        #[test]
+        fn any_stream_is_taken(packed in any::<Vec<u8>>(), length in 0usize..600) {
+            let _ = decode(&packed, &mut vec![0; length]);
         }
     }
 }

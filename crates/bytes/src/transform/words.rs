@@ -13,8 +13,10 @@
 //! The BBC met McAdam   →   ⟨cap⟩the⟨upper⟩bbc met⟨cap⟩mc⟨join⟩⟨cap⟩adam
 //! ```
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+mod lexicon;
+
+use lexicon::Lexicon;
+use std::ops::Range;
 
 /// Before a word that begins with a capital.
 pub const CAPITAL: u8 = 2;
@@ -36,31 +38,10 @@ const LEAST: u32 = 7;
 /// Longest word that is listed.
 const LONGEST: usize = 32;
 
-/// FNV-1a, eight bytes at a time.
-#[derive(Default)]
-struct WordHasher(u64);
-
-impl Hasher for WordHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        self.0 ^= self.0 >> 29;
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-}
-
-type Words<V> = HashMap<Vec<u8>, V, BuildHasherDefault<WordHasher>>;
-
 /// A piece of text.
 enum Piece<'a> {
-    /// A word: the mark before it, and its letters as they stand.
-    Word(Option<u8>, &'a [u8]),
+    /// A word: the mark before it, and where its letters stand.
+    Word(Option<u8>, Range<usize>),
     /// One byte that is no letter and below 128.
     Plain(u8),
     /// Bytes from 128 up: a character, or one byte.
@@ -80,15 +61,18 @@ fn pieces<'a>(text: &'a [u8], mut emit: impl FnMut(Piece<'a>)) {
             at += 1;
         } else {
             let run = |from: usize, is: fn(&u8) -> bool| from + text[from..].iter().take_while(|&b| is(b)).count();
-            let uppers = run(at, u8::is_ascii_uppercase);
-            let end = run(at, u8::is_ascii_alphabetic);
-            let (mark, end) = match uppers - at {
-                0 => (None, run(at, u8::is_ascii_lowercase)),
-                1 => (Some(CAPITAL), run(uppers, u8::is_ascii_lowercase)),
-                _ if uppers == end => (Some(UPPER), end),
-                _ => (Some(CAPITAL), at + 1),
+            let (mark, end) = if byte.is_ascii_lowercase() {
+                (None, run(at, u8::is_ascii_lowercase))
+            } else {
+                let uppers = run(at, u8::is_ascii_uppercase);
+                let end = run(uppers, u8::is_ascii_lowercase);
+                match uppers - at {
+                    1 => (Some(CAPITAL), end),
+                    _ if uppers == end => (Some(UPPER), end),
+                    _ => (Some(CAPITAL), at + 1),
+                }
             };
-            emit(Piece::Word(mark, &text[at..end]));
+            emit(Piece::Word(mark, at..end));
             at = end;
         }
     }
@@ -109,30 +93,16 @@ fn character_length(lead: u8) -> Option<usize> {
     }
 }
 
-/// The words that are worth a code, in the order of their codes.
-fn choose(text: &[u8]) -> Vec<Vec<u8>> {
-    let mut counts: Words<u32> = Words::default();
-    let mut small = Vec::new();
-    pieces(text, |piece| {
-        if let Piece::Word(_, letters) = piece
-            && (2..=LONGEST).contains(&letters.len())
-        {
-            small.clear();
-            small.extend(letters.iter().map(u8::to_ascii_lowercase));
-            match counts.get_mut(&small) {
-                Some(count) => *count += 1,
-                None => drop(counts.insert(small.clone(), 1)),
-            }
-        }
-    });
-    let mut words: Vec<(Vec<u8>, u32)> = counts.into_iter().filter(|(_, count)| *count >= LEAST).collect();
-    words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let mut chosen: Vec<Vec<u8>> = Vec::new();
-    let mut rest = words.into_iter();
+/// The words that are worth a code, by their numbers in the lexicon, in the order of their codes.
+fn choose(lexicon: &Lexicon) -> Vec<u32> {
+    let mut words: Vec<(u32, u32)> = lexicon.counts().filter(|&(_, count)| count >= LEAST).collect();
+    words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| lexicon.word(a.0).cmp(lexicon.word(b.0))));
+    let mut chosen = Vec::new();
+    let mut rest = words.into_iter().map(|(word, _)| word);
     for (tier, room) in CAPACITY.into_iter().enumerate() {
-        let mut part: Vec<Vec<u8>> =
-            rest.by_ref().map(|(word, _)| word).filter(|word| word.len() > tier).take(room).collect();
-        part.sort();
+        let long = |word: &u32| lexicon.word(*word).len() > tier;
+        let mut part: Vec<u32> = rest.by_ref().filter(long).take(room).collect();
+        part.sort_by_key(|&word| lexicon.word(word));
         chosen.extend(part);
     }
     chosen
@@ -169,17 +139,32 @@ pub fn rank_of(code: u32) -> Option<usize> {
     rank(*bytes.get(first).filter(|&&byte| byte >= 128)?, &mut bytes[first + 1..].iter().copied())
 }
 
+/// Whether a word may be listed.
+fn listed(letters: &Range<usize>) -> bool {
+    (2..=LONGEST).contains(&letters.len())
+}
+
 /// The transformed text, the list of words at its head, and how many they are.
 pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
-    let words = choose(text);
+    let mut lexicon = Lexicon::default();
+    let mut standing = Vec::new();
+    pieces(text, |piece| {
+        if let Piece::Word(_, letters) = piece
+            && listed(&letters)
+        {
+            standing.push(lexicon.count(text, letters));
+        }
+    });
+    let words = choose(&lexicon);
     let mut out = Vec::with_capacity(text.len() / 3 * 2);
-    let mut ranks: Words<usize> = Words::default();
-    for (rank, word) in words.into_iter().enumerate() {
-        out.extend_from_slice(&word);
+    let mut codes = vec![([0; 3], 0); lexicon.len()];
+    for (rank, &word) in words.iter().enumerate() {
+        out.extend_from_slice(lexicon.word(word));
         out.push(b'\n');
-        ranks.insert(word, rank);
+        codes[word as usize] = code(rank);
     }
-    let mut small = Vec::new();
+    drop(lexicon);
+    let mut standing = standing.into_iter();
     let mut before = Before::Other;
     pieces(text, |piece| {
         let space = matches!(piece, Piece::Plain(b' '));
@@ -188,9 +173,8 @@ pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
         }
         before = match piece {
             Piece::Word(mark, letters) => {
-                small.clear();
-                small.extend(letters.iter().map(u8::to_ascii_lowercase));
-                let code = ranks.get(&small).map(|&rank| code(rank));
+                let word = if listed(&letters) { standing.next() } else { None };
+                let code = word.map(|word| codes[word as usize]).filter(|&(_, length)| length > 0);
                 let plain = mark.is_none() && code.is_none();
                 match before {
                     Before::Space(false) if plain => out.push(b' '),
@@ -199,8 +183,8 @@ pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
                 }
                 out.extend(mark);
                 match code {
-                    Some((bytes, length)) => out.extend_from_slice(&bytes[..length]),
-                    None => out.extend_from_slice(&small),
+                    Some((bytes, length)) => bytes.iter().take(length).for_each(|&byte| out.push(byte)),
+                    None => out.extend(text[letters].iter().map(u8::to_ascii_lowercase)),
                 }
                 Before::Word(code.is_some())
             }
@@ -228,7 +212,7 @@ pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
     if let Before::Space(_) = before {
         out.push(b' ');
     }
-    (out, ranks.len())
+    (out, words.len())
 }
 
 /// What came before a piece, and whether the word was a code.
