@@ -53,6 +53,11 @@ pub fn parallel(tasks: usize, f: impl Fn(usize) + Sync) {
     }
 }
 
+/// Whether this thread works on a region: a region inside it runs on this thread alone.
+pub fn inside() -> bool {
+    INSIDE.get()
+}
+
 /// Splits `data` into chunks of `chunk` elements (the last may be shorter) and runs `f(index, chunk)` on all threads.
 ///
 /// # Panics

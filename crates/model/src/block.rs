@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use brevity_kernels::rope::RopeAngles;
-use brevity_kernels::{Isa, Matrix, MatrixMut, MatrixView, elementwise};
+use brevity_kernels::{Isa, Matrix, MatrixMut, MatrixView, elementwise, pool};
 use brevity_parts::{Activation, Input};
 
 use crate::arch::{Block, Mlp, Nonlinearity};
@@ -103,12 +103,18 @@ impl BlockPass<'_> {
         qkv.reshape(x.rows(), q + 2 * kv);
         self.weights.qkv.multiply(&Input::new(normed.view(), self.activation), &mut qkv.view_mut(), false);
         self.place(qkv);
-        for span in spans {
-            let rows = qkv.view().rows_range(span.rows.clone());
+        let (qkv, layer) = (qkv.view(), self.cache_layer);
+        let append = |span: &Span, cache: &mut dyn KvCache| {
+            let rows = qkv.rows_range(span.rows.clone());
             let (k, v) = (rows.cols_range(q..q + kv), rows.cols_range(q + kv..q + 2 * kv));
-            caches[span.cache].append(self.cache_layer, span.start, k, v)?;
+            cache.append(layer, span.start, k, v)
+        };
+        if let Some(pairs) = apart(spans, caches) {
+            return side_by_side(pairs.into_iter().map(|(span, cache)| (span, cache, ())), |span, cache, ()| {
+                append(span, cache)
+            });
         }
-        Ok(())
+        spans.iter().try_for_each(|span| append(span, &mut *caches[span.cache]))
     }
 
     /// Norms of each head, then rotations, of q and k.
@@ -138,6 +144,43 @@ impl BlockPass<'_> {
         let attention = self.block.attention;
         let Scratch { qkv, attended, .. } = scratch;
         attended.reshape(x.rows(), attention.q_width());
+        let watched = tap.as_deref().is_some_and(|tap| tap.wants_attention(self.layer));
+        let pairs = if watched { None } else { apart(spans, caches) };
+        if let Some(pairs) = pairs {
+            let (width, asked) = (attention.q_width(), qkv.view());
+            let mut rest = attended.data_mut();
+            let items = pairs.into_iter().map(|(span, cache)| {
+                let (out, more) = std::mem::take(&mut rest).split_at_mut(span.rows.len() * width);
+                rest = more;
+                (span, cache, MatrixMut::new(out, span.rows.len(), width, width))
+            });
+            side_by_side(items, |span, cache, mut out| {
+                let rows = asked.rows_range(span.rows.clone()).cols_range(0..width);
+                let queries = Queries { rows, start: span.start, window: attention.window };
+                cache.attend(self.cache_layer, queries, &mut out, None)
+            })?;
+        } else {
+            self.attend_in_turn(spans, caches, qkv, attended, tap)?;
+        }
+        self.show(tap, Place::AttnOutput, attended.view());
+        if self.until == Some(Place::AttnOutput) {
+            return Ok(());
+        }
+        let input = Input::new(attended.view(), self.activation);
+        self.weights.attn_output.multiply(&input, &mut x.view_mut(), true);
+        Ok(())
+    }
+
+    /// Sequence by sequence, each on all threads.
+    fn attend_in_turn(
+        &self,
+        spans: &[Span],
+        caches: &mut [&mut dyn KvCache],
+        qkv: &Matrix,
+        attended: &mut Matrix,
+        tap: &mut Option<&mut dyn Tap>,
+    ) -> Result<()> {
+        let attention = self.block.attention;
         for span in spans {
             let rows = qkv.view().rows_range(span.rows.clone()).cols_range(0..attention.q_width());
             let queries = Queries { rows, start: span.start, window: attention.window };
@@ -155,12 +198,6 @@ impl BlockPass<'_> {
                 }
             }
         }
-        self.show(tap, Place::AttnOutput, attended.view());
-        if self.until == Some(Place::AttnOutput) {
-            return Ok(());
-        }
-        let input = Input::new(attended.view(), self.activation);
-        self.weights.attn_output.multiply(&input, &mut x.view_mut(), true);
         Ok(())
     }
 
@@ -190,6 +227,39 @@ impl BlockPass<'_> {
             tap.linear(Site { layer: Some(self.layer), place }, input);
         }
     }
+}
+
+/// Each span with its cache, where there are enough for every thread; nothing otherwise.
+fn apart<'a, 'c>(
+    spans: &'a [Span],
+    caches: &'a mut [&'c mut dyn KvCache],
+) -> Option<Vec<(&'a Span, &'a mut (dyn KvCache + 'c))>> {
+    let rising = spans.windows(2).all(|pair| pair[0].cache < pair[1].cache && pair[0].rows.end == pair[1].rows.start);
+    if !rising || spans.len() < 2 || spans.len() < pool::threads() {
+        return None;
+    }
+    let mut spans = spans.iter().peekable();
+    let own = |(index, cache): (usize, &'a mut &'c mut dyn KvCache)| {
+        spans.next_if(|span| span.cache == index).map(|span| (span, &mut **cache))
+    };
+    Some(caches.iter_mut().enumerate().filter_map(own).collect())
+}
+
+/// Runs `f` for each sequence, one thread a sequence; the first error, if there is one.
+fn side_by_side<'a, 'c: 'a, T: Send>(
+    items: impl Iterator<Item = (&'a Span, &'a mut (dyn KvCache + 'c), T)>,
+    f: impl Fn(&Span, &mut dyn KvCache, T) -> Result<()> + Sync,
+) -> Result<()> {
+    let isa = Isa::current();
+    let mut items: Vec<_> = items.map(|(span, cache, with)| (span, cache, Some(with), Ok(()))).collect();
+    pool::parallel_chunks(&mut items, 1, |_, items| {
+        for (span, cache, with, result) in items {
+            if let Some(with) = with.take() {
+                *result = isa.with(|| f(span, *cache, with));
+            }
+        }
+    });
+    items.into_iter().try_for_each(|(.., result)| result)
 }
 
 /// Leaves the input of `down` in the first `mlp.width` values of a row.

@@ -208,7 +208,8 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
-    pub(crate) fn argument(what: &str, found: impl ToString, expected: impl ToString) -> Self {
+    /// What was asked of the model cannot be.
+    pub fn argument(what: &str, found: impl ToString, expected: impl ToString) -> Self {
         Self::Argument { what: what.to_owned(), found: found.to_string(), expected: expected.to_string() }
     }
 }

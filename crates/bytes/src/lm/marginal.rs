@@ -117,8 +117,6 @@ pub struct Marginal<'m> {
     lexicon: Lexicon,
     lanes: Vec<Vec<Cover>>,
     least: f64,
-    /// What is certain of the first lane, for the others to read.
-    head: Vec<u32>,
     begun: Vec<bool>,
     chances: Vec<f32>,
     failed: Option<Error>,
@@ -129,14 +127,13 @@ pub struct Marginal<'m> {
 
 impl<'m> Marginal<'m> {
     /// So many lanes; covers below `2^-prune` are dropped.
-    pub fn new(predictor: &'m Predictor, lanes: usize, prune: u8, alive: &'m dyn Fn(usize) -> bool) -> Result<Self> {
+    pub fn new(predictor: &'m Predictor, lanes: usize, prune: u8, alive: &'m dyn Fn(usize) -> bool) -> Self {
         let lexicon = Lexicon::new(predictor);
         let all = lexicon.ids.len();
-        Ok(Self {
-            feed: Feed::new(predictor, lanes)?,
+        Self {
+            feed: Feed::new(predictor, lanes),
             lanes: (0..lanes).map(|_| vec![Cover::new(Vec::new(), 1.0, all)]).collect(),
             least: 1.0 / (1u64 << prune.min(50)) as f64,
-            head: Vec::new(),
             begun: (0..lanes).map(|lane| lane == 0).collect(),
             chances: Vec::new(),
             failed: None,
@@ -144,7 +141,7 @@ impl<'m> Marginal<'m> {
             done: 0,
             stopped: false,
             lexicon,
-        })
+        }
     }
 
     /// What went wrong meanwhile, or whether the caller ended it.
@@ -225,9 +222,6 @@ impl<'m> Marginal<'m> {
             cover.weight /= total;
             cover.tail.drain(..certain);
         }
-        if lane == 0 {
-            self.head.extend_from_slice(&tokens);
-        }
         self.feed.push(lane, &tokens);
     }
 }
@@ -236,7 +230,7 @@ impl Beside for Marginal<'_> {
     fn round(&mut self, lanes: &[usize]) {
         for &lane in lanes {
             if !std::mem::replace(&mut self.begun[lane], true) {
-                self.feed.push(lane, &self.head);
+                self.feed.follow(lane);
             }
         }
         if self.failed.is_some() || self.stopped {

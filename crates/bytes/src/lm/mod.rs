@@ -14,6 +14,8 @@
 //! pieces, their lengths (text and other bytes in turn), bytes of the payload of the other bytes, that payload; lanes, tokens of each (bytes, in mode 1); in mode 1
 //! the logarithm below which covers are dropped (a byte); the stream.
 
+mod cache;
+mod contexts;
 mod cut;
 mod feed;
 mod head;
@@ -31,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::level::Level;
 use crate::varint;
 use brevity_coding::range::{Decoder, Direction, Encoder};
+use brevity_model::cache::CacheShape;
 use marginal::Marginal;
 use std::sync::{Arc, OnceLock};
 
@@ -105,13 +108,22 @@ impl Models {
     }
 }
 
-/// Bytes that the caches of so many lanes take, and what is beside them.
-fn memory(predictor: &Predictor, lanes: usize) -> u64 {
-    let config = predictor.model().config();
-    let position = 4 * config.layers() * config.attention.kv_heads * config.attention.head_dim;
+/// Bytes that so many lanes take for a text of so many bytes, with the model.
+fn memory(predictor: &Predictor, lanes: usize, text: usize, exact_bytes: bool) -> u64 {
+    let (model, config) = (predictor.model(), predictor.model().config());
     let window = config.context.min(feed::WINDOW);
-    let beside = lanes * (position * window + 64 * config.vocab) + recall::memory(config.vocab, lanes);
-    beside as u64 + (predictor.model().resident_bytes() as u64)
+    let caches = lanes * cache::memory(CacheShape::of(config), window);
+    let pass = 8 * model.options().chunk.min(window).max(lanes) * (4 * config.hidden + 4 * config.mlp.width);
+    // Covers, or n-grams and what followed each context; rows of logits.
+    let beside = match exact_bytes {
+        true => {
+            let (Settings { table_bits, match_bits, .. }, ..) = mixing(&[text]);
+            64 * lanes * config.vocab + cm::memory(table_bits, match_bits, 4) as usize
+        }
+        false => recall::memory(config.vocab, lanes, text) + ngram::memory(text),
+    };
+    let logits = 12 * lanes.max(4) * config.vocab;
+    (caches + pass + beside + logits + 24 * text) as u64 + model.resident_bytes() as u64
 }
 
 /// Encodes a block behind a model; what has no text in it, or takes fewer bytes that way, by the level alone. `alive` is told how many bytes are done, more or less, and ends it.
@@ -130,10 +142,10 @@ pub fn encode(
     let lengths = cut::pieces(bytes);
     let [text, other] = cut::split(bytes, &lengths);
     let mut count = (text.len() / LANE).clamp(1, LANES);
-    while count > 1 && memory(predictor, count) > limit {
+    while count > 1 && memory(predictor, count, text.len(), exact_bytes) > limit {
         count -= 1;
     }
-    let needed = memory(predictor, count);
+    let needed = memory(predictor, count, text.len(), exact_bytes);
     if needed > limit {
         return Err(Error::Memory { what: format!("the model {}", predictor.name()), needed, limit });
     }
@@ -180,7 +192,7 @@ fn bytes_stream(
     let lengths: Vec<usize> = lanes.iter().map(|lane| lane.len()).collect();
     put_lanes(&lengths, out);
     out.push(PRUNE);
-    let mut beside = Marginal::new(predictor, lanes.len(), PRUNE, alive)?;
+    let mut beside = Marginal::new(predictor, lanes.len(), PRUNE, alive);
     let mut text = lanes.concat();
     let (settings, starts, ahead) = mixing(&lengths);
     let lanes = Lanes { starts: &starts, ahead };
@@ -279,7 +291,7 @@ pub fn decode(mut rest: &[u8], length: usize, limit: u64, models: &Models) -> st
         return Err(Failure::Malformed);
     }
     let predictor = models.require(name, hash)?;
-    let needed = memory(&predictor, lanes).saturating_add(3 * length as u64);
+    let needed = memory(&predictor, lanes, text, mode == 1).saturating_add(3 * length as u64);
     if needed > limit {
         return Err(Failure::Memory(needed));
     }
@@ -323,7 +335,7 @@ fn unbytes(
     if lengths.iter().sum::<usize>() != text {
         return Err(Failure::Malformed);
     }
-    let mut beside = Marginal::new(predictor, lengths.len(), prune, alive).map_err(failed)?;
+    let mut beside = Marginal::new(predictor, lengths.len(), prune, alive);
     let (settings, starts, ahead) = mixing(lengths);
     let mut bytes = vec![0; text];
     cm::decode_beside(stream, &mut bytes, settings, Lanes { starts: &starts, ahead }, &mut beside, codec::backend());

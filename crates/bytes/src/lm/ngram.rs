@@ -27,10 +27,19 @@ pub struct Expected {
     check: [u16; ORDERS.len()],
 }
 
+fn slots(tokens: usize) -> usize {
+    tokens.saturating_mul(2 * ORDERS.len()).clamp(1 << 10, 1 << 22).next_power_of_two()
+}
+
+/// Bytes of the tables for so many tokens.
+pub fn memory(tokens: usize) -> usize {
+    slots(tokens) * size_of::<Slot>()
+}
+
 impl Ngrams {
     /// Tables for so many tokens.
     pub fn new(tokens: usize) -> Self {
-        let slots = (tokens.saturating_mul(2 * ORDERS.len())).next_power_of_two().clamp(1 << 10, 1 << 22);
+        let slots = slots(tokens);
         Self { slots: vec![Slot::default(); slots], mask: slots - 1 }
     }
 

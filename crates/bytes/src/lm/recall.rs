@@ -10,8 +10,8 @@
 //! the squares of the gradients so far (Adagrad; J. Duchi et al., 2011). All in `f32`, each operation rounded by itself, in the
 //! order written here.
 
+use super::contexts::{self, Contexts};
 use brevity_kernels::math;
-use std::collections::HashMap;
 
 /// Contexts: the tokens back that each is made of.
 const CONTEXTS: [&[usize]; 5] = [&[1], &[1, 2], &[1, 2, 3], &[1, 2, 3, 4], &[2]];
@@ -20,26 +20,17 @@ const CLASSES: usize = 6;
 /// Weights of how often a token came: eight classes at all, four in this lane.
 const TOKENS: usize = 8 * 4;
 const WEIGHTS: usize = TOKENS + CONTEXTS.len() * CLASSES * CLASSES;
-/// Tokens kept behind a context.
-const FOLLOWERS: usize = 256;
 /// Step of the weights.
 const STEP: f32 = 0.12;
 /// What a token's weights sum to at most.
 const MOST: f32 = 8.0;
-
-#[derive(Default)]
-struct Context {
-    total: u32,
-    /// Tokens that followed, and how often.
-    followers: Vec<(u32, u32)>,
-}
 
 /// What came, and what it is worth.
 pub struct Recall {
     all: Vec<u32>,
     own: Vec<Vec<u8>>,
     seen: Vec<u32>,
-    contexts: HashMap<u64, Context>,
+    contexts: Contexts,
     theta: [f32; WEIGHTS],
     squares: [f32; WEIGHTS],
     /// Of the row at hand: each token's sum, and which weights are in it.
@@ -47,9 +38,9 @@ pub struct Recall {
     active: Vec<(u32, u16)>,
 }
 
-/// Bytes that it takes for so many lanes over a vocabulary, the contexts apart.
-pub fn memory(vocabulary: usize, lanes: usize) -> usize {
-    vocabulary * (lanes + 24)
+/// Bytes that it takes for so many lanes over a vocabulary, and so many tokens at most.
+pub fn memory(vocabulary: usize, lanes: usize, tokens: usize) -> usize {
+    vocabulary * (lanes + 32) + contexts::memory(tokens.saturating_mul(CONTEXTS.len()))
 }
 
 fn class(count: u32) -> usize {
@@ -73,13 +64,13 @@ fn keys(history: &[u32]) -> [u64; CONTEXTS.len()] {
 }
 
 impl Recall {
-    /// Nothing has come yet.
-    pub fn new(vocabulary: usize, lanes: usize) -> Self {
+    /// Nothing has come yet; so many tokens will.
+    pub fn new(vocabulary: usize, lanes: usize, tokens: usize) -> Self {
         Self {
             all: vec![0; vocabulary],
             own: vec![vec![0; vocabulary]; lanes],
             seen: Vec::new(),
-            contexts: HashMap::new(),
+            contexts: Contexts::new(tokens.saturating_mul(CONTEXTS.len())),
             theta: [0.0; WEIGHTS],
             squares: [0.0; WEIGHTS],
             boost: vec![0.0; vocabulary],
@@ -111,9 +102,9 @@ impl Recall {
             self.active.push((token, weight as u16));
         }
         for (order, key) in keys(history).iter().enumerate() {
-            let Some(context) = self.contexts.get(key) else { continue };
-            let base = TOKENS + (order * CLASSES + class(context.total)) * CLASSES;
-            for &(token, count) in &context.followers {
+            let Some((total, followers)) = self.contexts.followers(*key) else { continue };
+            let base = TOKENS + (order * CLASSES + class(total)) * CLASSES;
+            for (token, count) in followers {
                 let weight = base + class(count);
                 self.boost[token as usize] += self.theta[weight];
                 self.active.push((token, weight as u16));
@@ -143,13 +134,7 @@ impl Recall {
         let own = &mut self.own[lane][token as usize];
         *own = own.saturating_add(1);
         for key in keys(history) {
-            let context = self.contexts.entry(key).or_default();
-            context.total += 1;
-            if let Some((_, count)) = context.followers.iter_mut().find(|(t, _)| *t == token) {
-                *count += 1;
-            } else if context.followers.len() < FOLLOWERS {
-                context.followers.push((token, 1));
-            }
+            self.contexts.count(key, token);
         }
     }
 }
@@ -160,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_came_in_another_lane_is_expected_and_the_rest_still_sums_to_one() {
-        let mut recall = Recall::new(64, 2);
+        let mut recall = Recall::new(64, 2, 480);
         let mut last = 0.0;
         for turn in 0..60 {
             let lane = turn % 2;

@@ -150,7 +150,7 @@ pub fn code(
     alive: &dyn Fn(usize) -> bool,
 ) -> Result<Vec<Vec<u32>>> {
     let vocabulary = predictor.model().config().vocab;
-    let mut feed = Feed::new(predictor, totals.len())?;
+    let mut feed = Feed::new(predictor, totals.len());
     let lane = |at: usize| Lane {
         given: given.get(at).map_or(&[], Vec::as_slice),
         tokens: Vec::new(),
@@ -165,7 +165,7 @@ pub fn code(
         ngrams: Ngrams::new(totals.iter().sum()),
         judge: Judge::new(),
         head: Head::new(vocabulary),
-        recall: Recall::new(vocabulary, totals.len()),
+        recall: Recall::new(vocabulary, totals.len(), totals.iter().sum()),
         chances: Chances::default(),
         sums: Vec::new(),
         quantiser: Quantiser::new(),
@@ -207,10 +207,9 @@ fn begin(lanes: &mut [Lane<'_>], feed: &mut Feed<'_>) {
     if first.tokens.len() < HEAD_START.min(first.total) {
         return;
     }
-    let head = &first.tokens[..first.tokens.len().min(HEAD_START)];
     for (at, lane) in others.iter_mut().enumerate().filter(|(_, lane)| !lane.begun) {
         lane.begun = true;
-        feed.push(at + 1, head);
+        feed.follow(at + 1);
     }
 }
 

@@ -66,7 +66,7 @@ pub fn attend_packed(
     let longest = heads.iter().map(|head| head.len()).max().unwrap_or(0);
     let (at, stride) = (Shared(out.as_mut_ptr()), out.stride());
     let job = Job { isa: Isa::current(), query, dim, group, tap, out: at, stride };
-    if q.rows() == 1 && group <= FEW && longest > SHORT && pool::threads() > 1 {
+    if q.rows() == 1 && group <= FEW && longest > SHORT && pool::threads() > 1 && !pool::inside() {
         return job.single(heads);
     }
     let rows = (SCORES / (4 * (longest + BLOCK))).clamp(1, TILE_ROWS);

@@ -255,6 +255,19 @@ impl PackedHead {
         }
     }
 
+    /// Forgets the slots of some full blocks; those behind them move down.
+    ///
+    /// # Panics
+    /// If there are no such blocks, or the last is not full.
+    pub fn remove(&mut self, blocks: Range<usize>) {
+        let slots = blocks.start * BLOCK..blocks.end * BLOCK;
+        assert!(slots.end <= self.len, "slots {slots:?} of {}", self.len);
+        self.blocks.drain(blocks);
+        self.len -= slots.len();
+        self.tilts.retain(|(slot, _)| !slots.contains(slot));
+        self.tilts.iter_mut().filter(|(slot, _)| *slot >= slots.end).for_each(|(slot, _)| *slot -= slots.len());
+    }
+
     /// The slots named, one after another: codes of the same coding are taken as they are. New blocks get the codings given.
     ///
     /// # Panics
