@@ -1,4 +1,4 @@
-//! CacheGen: changes from an anchor token, bins by layer, arithmetic coding.
+//! CacheGen: changes from an anchor token, bins by layer, entropy coding.
 //!
 //! CacheGen: KV Cache Compression and Streaming for Fast Large Language Model Serving (2023, arXiv 2310.07240).
 //!
@@ -11,9 +11,11 @@ use super::symbols::{TABLES, best, table};
 use super::wire::{Reader, Wire};
 use super::{Codec, Prepared};
 use crate::Error;
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::rans::varied;
 use brevity_kernels::Matrix;
 use brevity_measure::MethodCard;
+
+const ENDS: Error = Error::Content { offset: 0, what: "differences that do not end where they should" };
 
 /// Anchors and differences.
 pub struct CacheGen;
@@ -31,6 +33,7 @@ const CARD: MethodCard = MethodCard {
     ],
     simplifications: &[
         "distributions come from a family of 96, chosen per layer and channel, in place of counted ones",
+        "interleaved rANS in place of an arithmetic coder: the same bits, several symbols at once",
         "no chunks for streaming",
     ],
 };
@@ -134,13 +137,13 @@ impl Prepared for Side {
             wire.u8(tables.0 as u8);
             wire.u8(tables.1 as u8);
         }
-        let mut encoder = Encoder::with_capacity(tokens * width / 2);
+        let mut writer = varied::Writer::with_capacity(tokens * width);
         for (token, codes) in codes.chunks_exact(width.max(1)).enumerate() {
             for (&code, &(anchor, other)) in codes.iter().zip(&tables) {
-                table(if token % GROUP == 0 { anchor } else { other }).put(code, &mut encoder);
+                table(if token % GROUP == 0 { anchor } else { other }).put(code, &mut writer);
             }
         }
-        wire.block(&encoder.finish());
+        wire.block(&writer.finish());
         wire.0
     }
 
@@ -160,7 +163,7 @@ fn read(bytes: &[u8], tokens: usize, width: usize) -> Result<Matrix, Error> {
         }
         channels.push((middle, step, bin, tables.map(table)));
     }
-    let mut decoder = Decoder::new(reader.block()?);
+    let mut codes = varied::Reader::new(reader.block()?).map_err(|_| ENDS)?;
     reader.done()?;
     let mut rows = Matrix::zeros(tokens, width);
     let mut anchor = vec![0.0f32; width];
@@ -169,15 +172,13 @@ fn read(bytes: &[u8], tokens: usize, width: usize) -> Result<Matrix, Error> {
             rows.row_mut(token).iter_mut().zip(&mut anchor).zip(&channels)
         {
             *out = if token % GROUP == 0 {
-                *anchor = middle + first.get(&mut decoder) as f32 * step;
+                *anchor = middle + first.get(&mut codes) as f32 * step;
                 *anchor
             } else {
-                *anchor + other.get(&mut decoder) as f32 * bin
+                *anchor + other.get(&mut codes) as f32 * bin
             };
         }
     }
-    decoder
-        .finish()
-        .map_err(|_| Error::Content { offset: 0, what: "differences that do not end where they should" })?;
+    codes.finish().map_err(|_| ENDS)?;
     Ok(rows)
 }

@@ -15,7 +15,7 @@ use super::symbols::{TABLES, best, table};
 use super::wire::{Reader, Wire};
 use super::{Codec, Prepared};
 use crate::Error;
-use brevity_coding::range::{Decoder, Encoder};
+use brevity_coding::rans::varied;
 use brevity_kernels::Matrix;
 use brevity_kernels::dense::DensePanels;
 use brevity_measure::MethodCard;
@@ -43,6 +43,7 @@ const CARD: MethodCard = MethodCard {
 
 /// First tokens, unlike all others: they are kept in f16.
 const SINKS: usize = 4;
+const ENDS: Error = Error::Content { offset: 0, what: "coefficients that do not end where they should" };
 /// Coefficients within so many steps are zero.
 const DEAD: f32 = 0.6;
 
@@ -155,11 +156,11 @@ impl Head {
         wire.u32(rank as u32);
         wire.0.extend(tables.iter().map(|&table| table as u8));
         self.basis.write(rank, wire);
-        let mut encoder = Encoder::with_capacity(tokens * rank / 4);
+        let mut writer = varied::Writer::with_capacity(tokens * rank);
         for token in codes.chunks_exact(self.dim) {
-            token.iter().zip(&tables).for_each(|(&x, &index)| table(index).put(x, &mut encoder));
+            token.iter().zip(&tables).for_each(|(&x, &index)| table(index).put(x, &mut writer));
         }
-        wire.block(&encoder.finish());
+        wire.block(&writer.finish());
     }
 }
 
@@ -238,11 +239,11 @@ fn read_head(reader: &mut Reader<'_>, rows: &mut Matrix, columns: std::ops::Rang
         vectors.iter_mut().enumerate().for_each(|(at, x)| *x /= weights[at % dim]);
     }
     let tables: Vec<_> = tables.iter().map(|&index| table(usize::from(index))).collect();
-    let mut decoder = Decoder::new(reader.block()?);
+    let mut codes = varied::Reader::new(reader.block()?).map_err(|_| ENDS)?;
     let mut coefficients = Matrix::zeros(tokens - split, rank);
     for row in 0..tokens - split {
         let numbers = coefficients.row_mut(row).iter_mut().zip(&tables);
-        numbers.for_each(|(x, table)| *x = table.get(&mut decoder) as f32);
+        numbers.for_each(|(x, table)| *x = table.get(&mut codes) as f32);
     }
     let axes: Vec<f32> = (0..dim).flat_map(|at| vectors.iter().skip(at).step_by(dim)).copied().collect();
     let mut sums = Matrix::zeros(tokens - split, dim);
@@ -251,5 +252,5 @@ fn read_head(reader: &mut Reader<'_>, rows: &mut Matrix, columns: std::ops::Rang
         let moved = sums.row(row - split).iter().zip(&mean);
         rows.row_mut(row)[columns.clone()].iter_mut().zip(moved).for_each(|(out, (x, mean))| *out = x + mean);
     }
-    decoder.finish().map_err(|_| Error::Content { offset: 0, what: "coefficients that do not end where they should" })
+    codes.finish().map_err(|_| ENDS)
 }

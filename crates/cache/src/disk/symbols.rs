@@ -4,7 +4,8 @@
 //! each of two shapes, the normal and the Laplace distribution, integrated over each number's cell in f64 in a written order. Above
 //! `σ = 24` the low bits are noise and go raw: a table then holds numbers divided by a power of two. What lies beyond a table is escaped.
 
-use brevity_coding::range::{Decoder, Encoder, Interval};
+use brevity_coding::range::Interval;
+use brevity_coding::rans::varied::{Entries, Reader, Writer, entries};
 use brevity_kernels::math::double;
 use std::sync::OnceLock;
 
@@ -23,10 +24,10 @@ pub(super) struct Table {
     most: i32,
     /// Low bits that go raw.
     low: u32,
-    intervals: Vec<Interval>,
+    /// Start and size of each symbol.
+    intervals: Vec<(u32, u32)>,
     costs: Vec<f32>,
-    /// The symbol at each value of the total.
-    symbols: Vec<u8>,
+    entries: Box<Entries>,
 }
 
 fn spread(index: usize) -> f64 {
@@ -66,14 +67,17 @@ impl Table {
     }
 
     fn of(most: i32, low: u32, sizes: &[u32]) -> Table {
-        let (mut start, mut intervals, mut symbols) = (0, Vec::new(), Vec::new());
-        for (symbol, &size) in sizes.iter().enumerate() {
-            intervals.extend(Interval::new(start, size, BITS));
-            symbols.extend((0..size).map(|_| symbol as u8));
+        let mut start = 0;
+        let mut interval = |&size: &u32| {
             start += size;
-        }
-        let costs = intervals.iter().map(|interval| (interval.cost() + f64::from(low)) as f32).collect();
-        Table { most, low, intervals, costs, symbols }
+            (start - size, size)
+        };
+        let intervals: Vec<(u32, u32)> = sizes.iter().map(&mut interval).collect();
+        let bits =
+            |&(start, size): &(u32, u32)| Interval::new(start, size, BITS).map_or(0.0, |interval| interval.cost());
+        let costs = intervals.iter().map(|interval| (bits(interval) + f64::from(low)) as f32).collect();
+        let entries = entries(sizes).expect("frequencies that sum to the total");
+        Table { most, low, intervals, costs, entries }
     }
 
     /// Where a number lies: its symbol, and its low bits.
@@ -92,26 +96,33 @@ impl Table {
     }
 
     /// Codes a number.
-    pub(super) fn put(&self, number: i32, encoder: &mut Encoder) {
+    pub(super) fn put(&self, number: i32, writer: &mut Writer) {
         let (symbol, low) = self.split(number);
-        encoder.encode(self.intervals[symbol]);
+        let (start, size) = self.intervals[symbol];
+        writer.put(start, size);
         if symbol + 1 == self.intervals.len() {
-            encoder.encode_raw(u64::from(number as u32), ESCAPED);
-        } else if self.low > 0 {
-            encoder.encode_raw(u64::from(low), self.low);
+            writer.put_raw(number as u32, ESCAPED);
+        } else {
+            writer.put_raw(low, self.low);
         }
     }
 
     /// Decodes a number.
-    #[inline]
-    pub(super) fn get(&self, decoder: &mut Decoder<'_>) -> i32 {
-        let symbol = usize::from(self.symbols[decoder.peek(BITS) as usize]);
-        decoder.take(self.intervals[symbol]);
-        if symbol + 1 == self.intervals.len() {
-            return decoder.decode_raw(ESCAPED) as u32 as i32;
+    #[inline(always)]
+    pub(super) fn get(&self, reader: &mut Reader<'_>) -> i32 {
+        let symbol = reader.take(&self.entries) as i32;
+        if self.low == 0 && symbol <= 2 * self.most {
+            return symbol - self.most;
         }
-        let high = symbol as i32 - self.most;
-        if self.low == 0 { high } else { (high << self.low) + decoder.decode_raw(self.low) as i32 }
+        self.rest(symbol, reader)
+    }
+
+    /// A number with raw bits.
+    fn rest(&self, symbol: i32, reader: &mut Reader<'_>) -> i32 {
+        match symbol > 2 * self.most {
+            true => reader.take_raw(ESCAPED) as i32,
+            false => ((symbol - self.most) << self.low) + reader.take_raw(self.low) as i32,
+        }
     }
 }
 
@@ -166,14 +177,19 @@ mod tests {
                 .chain([i32::MAX, i32::MIN])
                 .collect();
             let (index, bits) = best(numbers.iter().copied());
-            let mut encoder = Encoder::new();
-            numbers.iter().for_each(|&x| table(index).put(x, &mut encoder));
-            let bytes = encoder.finish();
-            assert!((bytes.len() as f64 * 8.0 - bits).abs() < 32.0, "{} bytes, {bits} bits", bytes.len());
-            let mut decoder = Decoder::new(&bytes);
-            let back: Vec<i32> = numbers.iter().map(|_| table(index).get(&mut decoder)).collect();
+            let mut writer = Writer::default();
+            numbers.iter().for_each(|&x| table(index).put(x, &mut writer));
+            let bytes = writer.finish();
+            // Eight states of 32 bits hold what 15 bits each begin with.
+            assert!(
+                (bytes.len() as f64 * 8.0 - bits - 8.0 * 17.0).abs() < 8.0 * 17.0,
+                "{} bytes, {bits} bits",
+                bytes.len()
+            );
+            let mut reader = Reader::new(&bytes).unwrap();
+            let back: Vec<i32> = numbers.iter().map(|_| table(index).get(&mut reader)).collect();
             assert_eq!(back, numbers);
-            decoder.finish().unwrap();
+            reader.finish().unwrap();
             // Six uniform numbers are nearly normal: the table is within a twentieth of a bit of that entropy.
             let sigma = (numbers[..4000].iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 4000.0).sqrt();
             let normal = (sigma * (2.0 * std::f64::consts::PI * std::f64::consts::E).sqrt()).log2();
@@ -188,7 +204,8 @@ mod tests {
     fn tables_are_whole() {
         for index in 0..TABLES {
             let table = table(index);
-            assert_eq!((table.symbols.len(), table.intervals.len()), (4096, 2 * table.most as usize + 2));
+            let (start, size) = table.intervals[table.intervals.len() - 1];
+            assert_eq!((start + size, table.intervals.len()), (4096, 2 * table.most as usize + 2));
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod scalar;
 mod table;
+pub mod varied;
 
 pub(crate) use scalar::{Step, encode_step};
 pub use table::Table;

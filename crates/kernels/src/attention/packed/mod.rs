@@ -40,6 +40,7 @@ mod codes;
 mod feedback;
 mod grid;
 mod head;
+mod numbers;
 mod part;
 mod repair;
 mod rows;

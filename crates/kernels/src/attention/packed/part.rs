@@ -162,6 +162,16 @@ impl Part {
         }
     }
 
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The units of all panels.
+    pub(super) fn units_mut(&mut self) -> &mut [u8] {
+        let codes = self.codes();
+        &mut self.data[..codes]
+    }
+
     /// The units of some panels.
     #[inline(always)]
     pub(super) fn panels(&self, panels: Range<usize>) -> &[u8] {
@@ -225,12 +235,7 @@ impl Part {
     /// If the coding is by channel, or the shapes do not fit.
     pub fn write(&mut self, slot: usize, x: &[f32]) {
         assert!(slot < BLOCK && x.len() == self.channels(), "slot {slot}, {} values", x.len());
-        match self.coding {
-            Coding::F32 => self.put(slot, x.iter().copied()),
-            Coding::F16 => self.put(slot, x.iter().map(|x| x.clamp(-65504.0, 65504.0))),
-            Coding::Token(_) => self.write_rows(slot, x, None),
-            Coding::Channel(_) => panic!("a coding by channel is written by blocks"),
-        }
+        self.write_rows(slot, x, None);
     }
 
     /// Writes tokens, rows of `x`, from slot `first` on; `feedback` says how their errors count, where that is known and they are
@@ -241,8 +246,11 @@ impl Part {
     pub fn write_rows(&mut self, first: usize, x: &[f32], feedback: Option<&Feedback>) {
         let (dim, rows) = (self.channels(), x.len() / self.channels().max(1));
         assert!(first + rows <= BLOCK && x.len() == rows * dim, "{} values from slot {first}", x.len());
-        let Coding::Token(bits) = self.coding else {
-            return x.chunks_exact(dim).enumerate().for_each(|(row, x)| self.write(first + row, x));
+        let bits = match self.coding {
+            Coding::F32 => return self.write_floats(first, x),
+            Coding::F16 => return self.write_halves(first, x),
+            Coding::Token(bits) => bits,
+            Coding::Channel(_) => panic!("a coding by channel is written by blocks"),
         };
         let mut next = 0;
         let groups = std::iter::from_fn(|| {
