@@ -3,7 +3,7 @@
 //! - [`range`] codes one symbol after the other, first in first out: bits with a probability of 16 bits, symbols
 //!   with an [`Interval`](range::Interval) of a total up to 2²⁴, raw bits.
 //! - [`rans`] codes bytes by a table, 64 at a time; [`huffman`] by whole bits; [`golomb`] numbers whose size it learns; [`bits`] packs bits.
-//! - [`logistic`], [`history`], [`counter`], [`bank`], [`mixer`] and [`apm`] are what context mixing is made of, with the mixer's loops in
+//! - [`logistic`], [`history`], [`counter`], [`bank`], [`mixer`], [`apm`] and [`denoise`] are what context mixing is made of, with the mixer's loops in
 //!   [`simd`].
 //! - [`cdf`] turns probabilities into such intervals, every symbol possible, the same on every machine.
 //!
@@ -37,6 +37,7 @@ pub mod bank;
 pub mod bits;
 pub mod cdf;
 pub mod counter;
+pub mod denoise;
 mod error;
 pub mod golomb;
 pub mod history;

@@ -3,6 +3,7 @@
 mod beside;
 mod contexts;
 mod direct;
+mod finish;
 mod matching;
 mod model;
 mod net;

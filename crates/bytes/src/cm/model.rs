@@ -10,11 +10,11 @@
 use super::beside::{Beside, Tree};
 use super::contexts::{BANK, Far, Hashes, Recent, hashes, sets};
 use super::direct::Direct;
+use super::finish::{self, Finish, MAPS, Moment};
 use super::matching::{Match, Places};
 use super::net::Net;
 use super::runs::{Running, Runs};
 use super::slots::{Place, Slot, Slots, View};
-use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::logistic::MAX_STRETCH;
@@ -59,9 +59,10 @@ pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
     let table = 1u64 << table_bits.min(63);
     let matches = 4u64 << match_bits.min(60);
     if banks == 1 {
-        return table.saturating_add(matches);
+        return table.saturating_add(matches + finish::memory(false));
     }
-    table.saturating_add(3 * matches + (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits)))
+    let beside = (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits));
+    table.saturating_add(3 * matches + beside + finish::memory(true))
 }
 
 /// Inputs of the mixers that are not of contexts: two of each match, a constant, the rest 0.
@@ -76,16 +77,13 @@ const FEW: usize = 5;
 /// Sets of weights of each.
 const SETS: [usize; MIXERS] = [512, 256, 4096, 256, 2048, 2048, 1024];
 
-/// Maps that correct the mixed probability, at most.
-const MAPS: usize = 5;
-
 /// Turns of the lanes in which each of two moves on by a byte.
 const TURNS: u32 = 8;
 
 /// What counters remember.
 const EXPERIENCE: u32 = 1020;
 
-/// How quickly mixers and maps learn.
+/// How quickly mixers learn.
 #[derive(Clone, Copy)]
 struct Pace {
     /// Rate of the first layer at the start and at the end, and the bytes after which it falls by one.
@@ -94,13 +92,11 @@ struct Pace {
     every: u32,
     /// Rate of the second layer.
     last: i32,
-    /// Shift of the maps.
-    maps: u32,
 }
 
 impl Pace {
-    const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8, maps: 6 };
-    const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3, maps: 5 };
+    const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8 };
+    const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3 };
 }
 
 /// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers: two for each context, with a third for its run
@@ -109,7 +105,7 @@ struct Model<const B: usize, const X: usize> {
     banks: [Bank; B],
     mixers: Vec<Mixer<X>>,
     last: [Mixer<16>; 2],
-    apms: Vec<Apm>,
+    finish: Finish,
     places: Vec<Places>,
     runs: Option<Runs<B>>,
     direct: Option<Direct>,
@@ -151,8 +147,6 @@ impl<const B: usize, const X: usize> Model<B, X> {
         let weight = ONE * 3 / (20 * B as i32);
         let rich = Self::RICH;
         let pace = if rich { Pace::STRONG } else { Pace::QUICK };
-        let apms: &[usize] =
-            if rich { &[1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16] } else { &[1 << 12, 1 << 16, 1 << 16] };
         let mixers = if rich { MIXERS } else { FEW };
         let weight = if settings.beside { weight / 3 } else { weight };
         let mixer = |&sets: &usize| {
@@ -166,7 +160,7 @@ impl<const B: usize, const X: usize> Model<B, X> {
             banks: std::array::from_fn(|_| Bank::default()),
             mixers: SETS[..mixers].iter().map(mixer).collect(),
             last: [256, 2048].map(|sets| Mixer::new(sets, ONE / mixers as i32)),
-            apms: apms.iter().map(|&contexts| Apm::new(contexts)).collect(),
+            finish: Finish::new(rich),
             places: LEAST[..if rich { 3 } else { 1 }]
                 .iter()
                 .map(|&least| Places::new(settings.match_bits, least))
@@ -290,7 +284,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.x[rest + 2 * i + 1] = i32::from(matched[1]);
         }
         let maps = self.maps(Model::<B, X>::RICH);
-        model.apms.iter().zip(&maps).skip(1).for_each(|(map, &context)| map.prefetch(context));
+        model.finish.prefetch(&maps);
         if let Some(runs) = &model.runs {
             let inputs = &mut self.x[32 * B..48 * B];
             runs.predict(&self.running, self.partial, self.bits, tables.logistic, inputs);
@@ -319,23 +313,16 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         for (s, mixer) in model.mixers.iter_mut().enumerate() {
             y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
         }
-        let mut mixed = model.last[0].mix::<S>(&y, last, tables.logistic);
-        let mut p = u32::from(model.last[0].p());
-        let mut refined = [0; MAPS];
-        refined[0] = u32::from(model.apms[0].refine(mixed, maps[0]));
+        let first = model.last[0].mix::<S>(&y, last, tables.logistic);
+        let (mut mixed, mut p) = (first, u32::from(model.last[0].p()));
         if Model::<B, X>::RICH {
             let second = model.last[1].mix::<S>(&y, sets[0], tables.logistic);
             mixed = (mixed + second) >> 1;
             p = (p + u32::from(model.last[1].p())) >> 1;
         }
-        for ((refined, map), &context) in refined.iter_mut().zip(&mut model.apms).zip(&maps).skip(1) {
-            *refined = u32::from(map.refine(mixed, context));
-        }
-        let [a, b, c, d, e] = refined;
-        p = match Model::<B, X>::RICH {
-            true => (p + a + 2 * b + 2 * c + d + e + 4) >> 3,
-            false => (2 * p + 2 * a + 2 * b + 2 * c + 4) >> 3,
-        };
+        let moment =
+            Moment { partial: self.partial, bits: self.bits, order: self.order, kind: (self.recent.kinds & 15) as u8 };
+        let p = model.finish.refine::<S>(p, (first, mixed), &maps, moment, tables.logistic);
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         self.learn::<S>(model, tables, &y, node, bit);
         self.partial = self.partial << 1 | bit;
@@ -383,9 +370,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         if Model::<B, X>::RICH {
             model.last[1].learn::<S>(y, bit, model.pace.last);
         }
-        for apm in &mut model.apms {
-            apm.learn(bit, model.pace.maps);
-        }
+        model.finish.learn::<S>(bit);
         for (matched, places) in self.matched.iter_mut().zip(&mut model.places) {
             matched.learn(places, bit, tables.rates);
         }

@@ -1,0 +1,171 @@
+//! The last step: the mixed probability is corrected by what came when it was much the same before.
+//!
+//! Secondary maps correct it in contexts; what they say is averaged. The richer models then weigh it all once more, by weights that the bits of the
+//! byte so far choose, and give a quarter to what [denoising](brevity_coding::denoise) makes of it. (Alone, the denoised probability is
+//! worse than what goes in: a mixture that is calibrated already leaves little but the noise of its counts.)
+
+use brevity_coding::apm::Apm;
+use brevity_coding::denoise::Denoiser;
+use brevity_coding::logistic::Logistic;
+use brevity_coding::mixer::{Mixer, ONE};
+use brevity_coding::simd::Simd;
+
+/// Maps, at most.
+pub const MAPS: usize = 5;
+/// Contexts of each map.
+const CONTEXTS: [usize; MAPS] = [1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16];
+/// Maps of the plain models.
+const FEW: usize = 3;
+/// Shift of the maps' learning, of the plain models and the rich ones.
+const SHIFTS: [u32; 2] = [6, 5];
+
+/// Nodes of the tree of a byte: all of the first three bits, four for each later one.
+const NODES: usize = 7 + 4 * 5;
+/// How many of the contexts of order one to six are known, in three steps.
+const ORDERS: usize = 3;
+/// Kinds of the last byte: letter, digit, space, anything else.
+const SHAPES: usize = 4;
+
+/// Where a bit stands.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    /// The bits of the byte so far behind a one.
+    pub partial: u32,
+    pub bits: u32,
+    /// Of the contexts of one to six bytes, how many are known.
+    pub order: usize,
+    /// The kind of the last byte.
+    pub kind: u8,
+}
+
+/// Weights that the rich models learn last.
+struct Rich {
+    mixer: Mixer<16>,
+    inputs: [i32; 16],
+    denoiser: Denoiser,
+}
+
+/// The maps, and what follows them.
+pub struct Finish {
+    maps: Vec<Apm>,
+    rich: Option<Box<Rich>>,
+}
+
+/// Bytes of it all.
+pub fn memory(rich: bool) -> u64 {
+    let maps = if rich { MAPS } else { FEW };
+    let points: usize = CONTEXTS[..maps].iter().sum();
+    2 * 33 * points as u64 + if rich { Denoiser::memory(NODES * ORDERS * SHAPES) } else { 0 }
+}
+
+impl Finish {
+    /// Nothing corrected.
+    pub fn new(rich: bool) -> Self {
+        let maps = if rich { MAPS } else { FEW };
+        let weighing = || Rich {
+            mixer: Mixer::new(256, ONE / (MAPS as i32 + 2)),
+            inputs: [0; 16],
+            denoiser: Denoiser::new(NODES * ORDERS * SHAPES),
+        };
+        Self {
+            maps: CONTEXTS[..maps].iter().map(|&contexts| Apm::new(contexts)).collect(),
+            rich: rich.then(|| Box::new(weighing())),
+        }
+    }
+
+    /// Asks for the memory of contexts ahead of [`Finish::refine`].
+    #[inline(always)]
+    pub fn prefetch(&self, contexts: &[usize; MAPS]) {
+        self.maps.iter().zip(contexts).skip(1).for_each(|(map, &context)| map.prefetch(context));
+    }
+
+    /// The probability `p` (units of 2⁻¹⁶) corrected; `mixed` are its log-odds, `first` those that the first map takes.
+    #[inline(always)]
+    pub fn refine<S: Simd>(
+        &mut self,
+        p: u32,
+        (first, mixed): (i32, i32),
+        contexts: &[usize; MAPS],
+        moment: Moment,
+        logistic: &Logistic,
+    ) -> u32 {
+        let mut refined = [0; MAPS];
+        for (i, ((refined, map), &context)) in refined.iter_mut().zip(&mut self.maps).zip(contexts).enumerate() {
+            *refined = u32::from(map.refine(if i == 0 { first } else { mixed }, context));
+        }
+        let [a, b, c, d, e] = refined;
+        let Some(rich) = &mut self.rich else { return (2 * p + 2 * a + 2 * b + 2 * c + 4) >> 3 };
+        let p = (p + a + 2 * b + 2 * c + d + e + 4) >> 3;
+        let stretch = |p: u32| i32::from(logistic.stretch(p.min(65_535) as u16));
+        rich.inputs[0] = mixed;
+        rich.inputs[1..].iter_mut().zip(refined).for_each(|(input, refined)| *input = stretch(refined));
+        rich.inputs[MAPS + 1] = stretch(p);
+        rich.mixer.mix::<S>(&rich.inputs, moment.partial as usize, logistic);
+        let p = ((p + u32::from(rich.mixer.p())) >> 1).clamp(1, 65_535);
+        let denoised = u32::from(rich.denoiser.refine(p as u16, moment.context(), logistic));
+        ((3 * p + denoised) >> 2).clamp(1, 65_535)
+    }
+
+    /// Learns the bit that came after the last [`Finish::refine`].
+    #[inline(always)]
+    pub fn learn<S: Simd>(&mut self, bit: u32) {
+        let shift = SHIFTS[usize::from(self.rich.is_some())];
+        self.maps.iter_mut().for_each(|map| map.learn(bit, shift));
+        if let Some(rich) = &mut self.rich {
+            rich.mixer.learn::<S>(&rich.inputs, bit, 4);
+            rich.denoiser.learn(bit);
+        }
+    }
+}
+
+impl Moment {
+    /// The context of denoising.
+    #[inline(always)]
+    fn context(self) -> usize {
+        let (partial, bits) = (self.partial as usize, self.bits as usize);
+        let node = if bits < 3 { partial - 1 } else { 7 + (bits - 3) * 4 + (partial >> (bits - 2) & 3) };
+        let shape = match self.kind {
+            1 | 2 => 0,
+            3 => 1,
+            4 | 5 => 2,
+            _ => 3,
+        };
+        (node * SHAPES + shape) * ORDERS + (self.order / 2).min(ORDERS - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brevity_coding::simd::Scalar;
+
+    #[test]
+    fn every_moment_has_a_context_of_its_own() {
+        let mut seen = std::collections::HashSet::new();
+        for bits in 0..8 {
+            for partial in 1 << bits..2 << bits {
+                for (order, kind) in [(0, 1), (3, 3), (6, 14)] {
+                    let context = Moment { partial, bits, order, kind }.context();
+                    assert!(context < NODES * ORDERS * SHAPES);
+                    seen.insert(context);
+                }
+            }
+        }
+        assert_eq!(seen.len(), 3 * NODES);
+    }
+
+    #[test]
+    fn a_wrong_probability_is_mended() {
+        for rich in [false, true] {
+            let (logistic, mut finish) = (Logistic::get(), Finish::new(rich));
+            let moment = Moment { partial: 1, bits: 0, order: 2, kind: 1 };
+            let mut p = 0;
+            for n in 0..3000 {
+                p = finish.refine::<Scalar>(32_768, (0, 0), &[3; MAPS], moment, logistic);
+                assert!((1..65_536).contains(&p));
+                finish.learn::<Scalar>(u32::from(n % 10 > 0));
+            }
+            assert!(p > 50_000, "{p}");
+        }
+    }
+}
