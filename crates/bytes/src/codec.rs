@@ -264,7 +264,7 @@ fn unsort(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     let starts = (0..bwt::chains(coded)).map(|_| number().map(|start| u32::try_from(start).unwrap_or(u32::MAX)));
     let starts: Vec<u32> = starts.collect::<Result<_, _>>()?;
     let mut sorted = vec![0; coded];
-    bwt::ranks::decode(rest, &mut sorted).ok_or(Failure::Malformed)?;
+    bwt::ranks::decode(rest, &mut sorted);
     let data = bwt::backward(&sorted, &starts).ok_or(Failure::Malformed)?;
     restored(data, transform, count, length)
 }

@@ -11,13 +11,17 @@ use brevity_coding::range::Coder;
 /// Contexts of a bit.
 pub const INPUTS: usize = 3;
 
-/// The probability that forgets fast in the upper half, the one that forgets slowly in the lower one.
+/// The probability that forgets fast in the upper half, the one that forgets slowly in the lower one; like this where no bit came yet.
 const EVEN: u32 = 0x8000_8000;
-const FAST: u32 = 4;
-const SLOW: u32 = 7;
+/// Both move by a share of `2^-FIRST` then, later by `2^-FAST` and `2^-SLOW`; a new stream's slow ones by `2^-FAST` too.
+const FIRST: u32 = 2;
+const FAST: [u32; INPUTS] = [3, 5, 4];
+const SLOW: [u32; INPUTS] = [6, 7, 7];
+const NEW_SLOW: u32 = 4;
 
-/// How fast weights learn, in units of 2⁻⁴.
+/// How fast weights learn, in units of 2⁻⁴, and how much faster to begin with.
 const RATE: i32 = 6;
+const NEW_RATE: i32 = 18;
 
 /// Counters of the lengths of binary forms.
 const LENGTHS: usize = 16;
@@ -30,6 +34,10 @@ pub struct Numbers<const EXACT: u32, const LONGEST: u32> {
     counters: [Vec<u32>; INPUTS],
     weights: Vec<[i32; INPUTS]>,
     histories: usize,
+    /// Numbers coded.
+    coded: u32,
+    slow: u32,
+    rate: i32,
     logistic: &'static Logistic,
 }
 
@@ -44,6 +52,9 @@ impl<const EXACT: u32, const LONGEST: u32> Numbers<EXACT, LONGEST> {
             counters: contexts.map(|count| vec![EVEN; count * Self::NODES]),
             weights: vec![[ONE / (INPUTS as i32 - 1); INPUTS]; sets],
             histories,
+            coded: 0,
+            slow: NEW_SLOW,
+            rate: RATE,
             logistic: Logistic::get(),
         }
     }
@@ -51,6 +62,10 @@ impl<const EXACT: u32, const LONGEST: u32> Numbers<EXACT, LONGEST> {
     /// Codes a number, at least 1; a decoder ignores the one it is given.
     #[inline(always)]
     pub fn code<K: Coder>(&mut self, coder: &mut K, number: u32, contexts: [usize; INPUTS], history: usize) -> u32 {
+        self.coded = self.coded.saturating_add(1);
+        let age = self.coded.ilog2() / 2;
+        self.slow = age.max(NEW_SLOW);
+        self.rate = RATE + (NEW_RATE >> age);
         let base = contexts.map(|context| context * Self::NODES);
         let length = number.max(1).ilog2();
         let mut bits = 0;
@@ -89,14 +104,15 @@ impl<const EXACT: u32, const LONGEST: u32> Numbers<EXACT, LONGEST> {
         let products = weights.iter().zip(inputs).map(|(&weight, input)| weight.wrapping_mul(input) >> 8);
         let p = self.logistic.squash(products.fold(0, i32::wrapping_add) >> 8);
         let bit = coder.code(bit, u32::from(p));
-        let error = (((bit << 16) as i32 - i32::from(p)) * RATE) >> 4;
+        let error = (((bit << 16) as i32 - i32::from(p)) * self.rate) >> 4;
         for (weight, input) in weights.iter_mut().zip(inputs) {
             *weight = weight.wrapping_add(input.wrapping_mul(error).wrapping_add(1 << 15) >> 16);
         }
         let target = bit as i32 * 65_535;
-        for counter in held {
+        for (counter, (fast, slow)) in held.into_iter().zip(FAST.into_iter().zip(SLOW)) {
+            let rates = if *counter == EVEN { [FIRST; 2] } else { [fast, slow.min(self.slow)] };
             let (fast, slow) = ((*counter >> 16) as i32, (*counter & 0xFFFF) as i32);
-            let (fast, slow) = (fast + ((target - fast) >> FAST), slow + ((target - slow) >> SLOW));
+            let (fast, slow) = (fast + ((target - fast) >> rates[0]), slow + ((target - slow) >> rates[1]));
             *counter = (fast as u32) << 16 | slow as u32;
         }
         bit

@@ -4,10 +4,12 @@
 //! where they come next then says which run follows: its first. So both numbers are coded behind what is known of their own symbol (quantised local
 //! frequency coding, as in I. Grebnov's bsc): which it is, what its last ranks and lengths were, and what the last ones of all were.
 //!
-//! A stream begins with the number of symbols less one and the symbols by where they come first, a byte each.
+//! A symbol that does not come again takes the last rank, which is soon expected there: what is behind all that come has no order.
+//!
+//! A stream begins with the number of symbols less one (8 bits) and the symbols by where they come first, each as one of those that are left.
 
 use super::numbers::Numbers;
-use brevity_coding::range::{Coder, Decoder, Encoder};
+use brevity_coding::range::{Coder, Decoder, Encoder, Interval};
 
 /// The last numbers of a symbol or of all, four bits each, the latest lowest: 0 for 1, then the length of the binary form.
 #[derive(Clone, Copy, Default)]
@@ -96,59 +98,75 @@ struct Run {
 fn analyse(bytes: &[u8]) -> (Vec<u8>, Vec<Run>) {
     let mut list = Vec::with_capacity(256);
     let mut runs = Vec::with_capacity(bytes.len() / 2 + 1);
+    let mut ends = Vec::with_capacity(256);
     for run in bytes.chunk_by(|a, b| a == b).rev() {
         let symbol = run[0];
         let next = list.first().copied().unwrap_or(symbol);
         let rank = list.iter().position(|&known| known == symbol).unwrap_or_else(|| {
             list.push(symbol);
+            ends.push(runs.len());
             list.len() - 1
         });
         list.copy_within(..rank, 1);
         list[0] = symbol;
         runs.push(Run { symbol, rank: rank as u8, next, length: run.len() as u32 });
     }
+    ends.iter().skip(1).for_each(|&end| runs[end].rank = (list.len() - 1) as u8);
     (list, runs)
+}
+
+/// One of so many that are equally likely, in units of 2⁻¹⁶.
+fn share(chosen: usize, many: usize) -> Option<Interval> {
+    let [start, end] = [chosen, chosen + 1].map(|n| (n << 16) / many);
+    Interval::new(start as u32, (end - start) as u32, 16).ok()
 }
 
 /// Encodes.
 pub fn encode(bytes: &[u8]) -> Vec<u8> {
     let (list, runs) = analyse(bytes);
-    let mut model = Model::new();
     let mut coder = Encoder::with_capacity(bytes.len() / 3);
+    coder.encode_raw(list.len().saturating_sub(1) as u64, 8);
+    let mut left: Vec<u8> = (0..=255).collect();
+    for symbol in &list {
+        if let Ok(at) = left.binary_search(symbol)
+            && let Some(share) = share(at, left.len())
+        {
+            coder.encode(share);
+            left.remove(at);
+        }
+    }
+    let mut model = Model::new();
     for run in runs.into_iter().rev() {
         model.length(&mut coder, run.length, run.symbol);
         if run.rank > 0 {
             model.rank(&mut coder, run.rank.into(), run.symbol, run.next, run.length);
         }
     }
-    let mut out: Vec<u8> = list.len().checked_sub(1).into_iter().map(|more| more as u8).collect();
-    out.extend(list);
-    out.extend(coder.finish());
-    out
+    coder.finish()
 }
 
-/// Decodes into `out`; nothing if there is no list of symbols.
-pub fn decode(packed: &[u8], mut out: &mut [u8]) -> Option<()> {
-    if out.is_empty() {
-        return Some(());
-    }
-    let (&more, rest) = packed.split_first()?;
-    let (known, rest) = rest.split_at_checked(usize::from(more) + 1)?;
+/// Decodes into `out`. Any stream gives some bytes.
+pub fn decode(packed: &[u8], mut out: &mut [u8]) {
+    let mut coder = Decoder::new(packed);
+    let more = coder.decode_raw(8) as usize;
+    let mut left: Vec<u8> = (0..=255).collect();
     let mut list = [0; 256];
-    list[..known.len()].copy_from_slice(known);
+    for slot in &mut list[..=more] {
+        let at = ((coder.peek(16) as usize + 1) * left.len() - 1) >> 16;
+        share(at, left.len()).into_iter().for_each(|share| coder.take(share));
+        *slot = left.remove(at);
+    }
     let mut model = Model::new();
-    let mut coder = Decoder::new(rest);
-    loop {
+    while !out.is_empty() {
         let symbol = list[0];
         let length = model.length(&mut coder, 0, symbol);
         let (run, after) = out.split_at_mut(out.len().min(length as usize));
         run.fill(symbol);
         out = after;
-        if out.is_empty() {
-            return Some(());
+        if !out.is_empty() {
+            let rank = model.rank(&mut coder, 0, symbol, list[1], length) as usize;
+            put_back(&mut list, rank.min(more));
         }
-        let rank = model.rank(&mut coder, 0, symbol, list[1], length).min(more.into());
-        put_back(&mut list, rank as usize);
     }
 }
 
@@ -178,7 +196,7 @@ mod tests {
     fn round_trip(bytes: &[u8]) -> usize {
         let packed = encode(bytes);
         let mut back = vec![0; bytes.len()];
-        assert_eq!(decode(&packed, &mut back), Some(()));
+        decode(&packed, &mut back);
         assert!(back == bytes);
         packed.len()
     }
@@ -210,7 +228,7 @@ mod tests {
 
         #[test]
         fn any_stream_is_taken(packed in any::<Vec<u8>>(), length in 0usize..600) {
-            let _ = decode(&packed, &mut vec![0; length]);
+            decode(&packed, &mut vec![0; length]);
         }
     }
 }
