@@ -74,7 +74,7 @@ impl Writer {
                 words.push(*state as u16);
                 *state >>= 16;
             }
-            *state = (*state / size << BITS) + start + *state % size;
+            *state = ((*state / size) << BITS) + start + *state % size;
         }
         let states = states.iter().flat_map(|state| state.to_le_bytes());
         states.chain(words.iter().rev().flat_map(|word| word.to_le_bytes())).collect()
