@@ -5,7 +5,8 @@ use super::{BANK, Expected, Far, Recent, hash2};
 #[inline(always)]
 pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
     let c4 = r.c4;
-    let [a, b, c, d] = if r.record > 0 { records(r) } else { gaps(r) };
+    let [above, above2, beside] = r.earlier;
+    let field = r.field as u32;
     [
         hash2(0, c4 & 0xFF),
         hash2(0, c4 & 0xFFFF),
@@ -17,37 +18,12 @@ pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
         hash2(c4 & 0xFF_FF00, 0x200),
         hash2(c4 & 0xFF00_FF00, 0x300),
         hash2(c4 & 0xF0F0_F0F0, r.c8 & 0xF0F0),
-        a,
-        b,
-        c,
-        d,
+        hash2(above << 8 | c4 & 0xFF, field),
+        hash2(above << 8 | above2, 0x1_0000),
+        hash2(field, 0x2_0000 | c4 & 0xFF),
+        hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
         hash2(c4 & 0xFFFF_F8F8, 0x400),
         hash2(expected, 0),
-    ]
-}
-
-/// What records have in the same place.
-#[inline(always)]
-fn records(r: &Recent) -> [u64; 4] {
-    let [above, above2, beside] = r.earlier;
-    let (last, field) = (r.c4 & 0xFF, r.field as u32);
-    [
-        hash2(above << 8 | last, field),
-        hash2(above << 8 | above2, 0x1_0000),
-        hash2(field, 0x2_0000 | last),
-        hash2(above << 16 | beside << 8 | last, 0x3_0000),
-    ]
-}
-
-/// More bytes, and more gaps, where there are no records.
-#[inline(always)]
-fn gaps(r: &Recent) -> [u64; 4] {
-    let c4 = r.c4;
-    [
-        hash2(r.c8 & 0xFF, c4),
-        hash2(c4 & 0xFFFF_0000, 0x1_0000),
-        hash2(c4 & 0xFF_0000, 0x2_0000),
-        hash2(c4 & 0xFF00_00FF, 0x3_0000),
     ]
 }
 
