@@ -5,7 +5,8 @@
 //! `σ = 24` the low bits are noise and go raw: a table then holds numbers divided by a power of two. What lies beyond a table is escaped.
 
 use brevity_coding::range::Interval;
-use brevity_coding::rans::varied::{Entries, Reader, Writer, entries};
+use brevity_coding::rans::Entries;
+use brevity_coding::rans::varied::{Reader, Writer, entries};
 use brevity_kernels::math::double;
 use std::sync::OnceLock;
 

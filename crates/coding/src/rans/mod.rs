@@ -18,7 +18,7 @@ mod table;
 pub mod varied;
 
 pub(crate) use scalar::{Step, encode_step};
-pub use table::Table;
+pub use table::{Entries, Table};
 
 use crate::error::Error;
 use crate::simd::{Backend, rans as vector};

@@ -7,6 +7,22 @@ use crate::error::Error;
 
 const TOTAL: u32 = 1 << BITS;
 
+/// What each value of a state's low 12 bits decodes to: symbol | frequency << 8 | (value − start) << 20.
+pub type Entries = [u32; 1 << BITS];
+
+/// The entries of symbols with these frequencies, from 0 on, which sum to 4,096.
+pub(super) fn entries(frequencies: impl Iterator<Item = u32>) -> Box<Entries> {
+    let mut entries = Box::new([0; 1 << BITS]);
+    let mut at = 0;
+    for (symbol, frequency) in frequencies.enumerate() {
+        for (offset, entry) in entries[at..at + frequency as usize].iter_mut().enumerate() {
+            *entry = symbol as u32 | frequency << 8 | (offset as u32) << 20;
+        }
+        at += frequency as usize;
+    }
+    entries
+}
+
 /// Frequencies, and what coding by them looks up. At least two symbols have one.
 #[derive(Clone)]
 pub struct Table {
@@ -83,16 +99,8 @@ impl Table {
         &self.steps
     }
 
-    pub(super) fn entries(&self) -> Box<[u32; 1 << BITS]> {
-        let mut entries = Box::new([0; 1 << BITS]);
-        let mut at = 0;
-        for (symbol, &frequency) in self.frequencies.iter().enumerate() {
-            for (offset, entry) in entries[at..at + usize::from(frequency)].iter_mut().enumerate() {
-                *entry = symbol as u32 | u32::from(frequency) << 8 | (offset as u32) << 20;
-            }
-            at += usize::from(frequency);
-        }
-        entries
+    pub(super) fn entries(&self) -> Box<Entries> {
+        entries(self.frequencies.iter().map(|&frequency| frequency.into()))
     }
 
     /// Writes the frequencies: the first and the last symbol, eight bits each, then for each from the first to the last the number of

@@ -4,6 +4,7 @@
 //! when it is decoded. Raw bits are symbols of a uniform table. A stream is 8 states of 32 bits, then words of 16 bits, all
 //! little-endian; at the end every state is 2¹⁵ again and every word is read.
 
+use super::table::{self, Entries};
 use super::{BITS, LEAST};
 use crate::error::Error;
 
@@ -11,24 +12,13 @@ use crate::error::Error;
 const LANES: usize = 8;
 const MASK: u32 = (1 << BITS) - 1;
 
-/// What each value of a state's low 12 bits decodes to: symbol | frequency << 8 | (value − start) << 20.
-pub type Entries = [u32; 1 << BITS];
-
 /// The entries of symbols with these frequencies, from 0 on; none unless they sum to 4,096 and no symbol has all.
 pub fn entries(frequencies: &[u32]) -> Option<Box<Entries>> {
     let whole = frequencies.iter().sum::<u32>() == 1 << BITS && frequencies.iter().all(|&f| f < 1 << BITS);
     if !whole || frequencies.len() > 256 {
         return None;
     }
-    let mut entries = Box::new([0; 1 << BITS]);
-    let mut at = 0;
-    for (symbol, &frequency) in frequencies.iter().enumerate() {
-        for (offset, entry) in entries[at..at + frequency as usize].iter_mut().enumerate() {
-            *entry = symbol as u32 | frequency << 8 | (offset as u32) << 20;
-        }
-        at += frequency as usize;
-    }
-    Some(entries)
+    Some(table::entries(frequencies.iter().copied()))
 }
 
 /// Gathers symbols; they are encoded at the end, the last first.
