@@ -23,5 +23,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$qemu -L /usr/aarch64-linu
 # qemu is slow: fewer cases than natively, over the same properties.
 export PROPTEST_CASES="${PROPTEST_CASES:-16}"
 cargo test --release --locked -p brevity-kernels --lib --target "$target" -- "$@"
-cargo test --release --locked -p brevity-bytes --test stored --target "$target"
+cargo test --release --locked -p brevity-bytes --test stored --test lm --target "$target" -- archives_of
 echo "NEON: all tests passed under $("$qemu" --version | head -n 1)"

@@ -96,9 +96,11 @@ pub fn is_text(bytes: &[u8]) -> bool {
     total > 0 && control * 100 <= total && high * 8 <= total && letters * 10 >= total * 4
 }
 
-/// log₂ of the table for so many bytes, at most `most`.
-pub fn table_bits(length: usize, most: u32) -> u32 {
-    (length.max(1).ilog2() + 7).clamp(16, most)
+/// log₂ of the table of so many banks for so many bytes, at most `most`: 128 bytes and more for each of them, four times as many where
+/// four banks share it.
+pub fn table_bits(length: usize, most: u32, banks: u8) -> u32 {
+    let share = if banks & 15 > 1 { 9 } else { 7 };
+    (length.max(1).ilog2() + share).clamp(16, most)
 }
 
 /// Encodes a block that holds these numbers, some of which are in a base.
@@ -299,7 +301,7 @@ fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
     let transform = Transform::choose(bytes);
     let (mut data, count) = transformed(bytes, transform);
     let settings = Settings {
-        table_bits: table_bits(data.len(), most),
+        table_bits: table_bits(data.len(), most, banks),
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
         lanes: if bytes.len() >= TWO_LANES { lanes } else { 1 },
         record: match transform {

@@ -72,7 +72,7 @@ impl Level {
             }
             Pipeline::Sort => 14 * length,
             Pipeline::Mix { table_bits, banks, .. } => {
-                let bits = crate::codec::table_bits(length as usize, table_bits);
+                let bits = crate::codec::table_bits(length as usize, table_bits, banks);
                 3 * length + crate::cm::memory(bits, 22, banks)
             }
         }

@@ -47,12 +47,12 @@ impl Default for Bank {
 impl Bank {
     /// The specification of [`Simd::predict`](crate::simd::Simd::predict).
     #[inline(always)]
-    pub(crate) fn predict(&self, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
+    pub(crate) fn predict(&self, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
         for lane in 0..LANES {
             let counter = self.counters[lane * 256 + usize::from(states[lane])];
             held[lane] = counter;
-            inputs[lane] = i32::from(tables.logistic.stretch(counter.p()));
-            inputs[LANES + lane] = (i32::from(counter.p()) - 32_768) >> 5;
+            inputs[lane] = tables.logistic.stretch(counter.p());
+            inputs[LANES + lane] = ((i32::from(counter.p()) - 32_768) >> 5) as i16;
         }
     }
 

@@ -25,26 +25,20 @@ struct Cell {
     hits: f64,
     total: f64,
     squares: f64,
+    /// The correction, shrunk: what the sums say, ready when it is asked for.
+    delta: f64,
 }
 
 impl Cell {
-    /// The correction, shrunk.
-    #[inline(always)]
-    fn delta(&self) -> f64 {
-        if self.total < 1.0 {
-            return 0.0;
-        }
-        let delta = (self.hits - self.predicted) / self.total;
-        let trust = delta * delta * self.total * self.total / (self.squares.max(1e-9) * TRUSTED);
-        delta * trust.min(1.0)
-    }
-
     #[inline(always)]
     fn learn(&mut self, p: f64, bit: f64) {
         self.predicted += p;
         self.hits += bit;
         self.total += 1.0;
         self.squares += (bit - p) * (bit - p);
+        let delta = (self.hits - self.predicted) / self.total;
+        let trust = delta * delta * self.total * self.total / (self.squares.max(1e-9) * TRUSTED);
+        self.delta = delta * trust.min(1.0);
     }
 }
 
@@ -79,7 +73,7 @@ impl Denoiser {
             let bin = stretched as usize * BINS / (2 * MAX_STRETCH as usize + 1);
             let at = (step * self.contexts + context) * BINS + bin;
             *last = (at, p);
-            p = (p + self.cells[at].delta()).clamp(1.0 / UNIT, 1.0 - 1.0 / UNIT);
+            p = (p + self.cells[at].delta).clamp(1.0 / UNIT, 1.0 - 1.0 / UNIT);
         }
         (p * UNIT) as u16
     }

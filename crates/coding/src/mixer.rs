@@ -5,13 +5,16 @@
 //! point; all arithmetic is on integers, so every [backend](crate::simd) gives the same bits.
 
 use crate::logistic::{Logistic, MAX_STRETCH};
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch};
 
 /// One in the units of weights.
 pub const ONE: i32 = 1 << 16;
 
 /// A set learns three times as fast the first so many times, twice as fast as many times more, and so on.
 const NEW: u32 = 256;
+
+/// What the dither moves on by: odd, so that it takes all values, and far from simple fractions of 2¹⁶.
+const DITHER: u16 = 27_571;
 
 /// Sets of weights for `X` inputs; a context chooses the set.
 #[derive(Clone, Debug)]
@@ -65,6 +68,74 @@ impl<const X: usize> Mixer<X> {
     }
 }
 
+/// Narrow weights of a cache line.
+const LINE: usize = 32;
+/// What a set of narrow weights has learnt when it is not new any more in any way.
+const OLD: u16 = 15 * NEW as u16;
+/// One in the units of narrow weights.
+pub const NARROW_ONE: i16 = 1 << 14;
+
+/// A set of narrow weights, in whole cache lines and halves of them.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+struct NarrowSet<const X: usize>([i16; X]);
+
+/// A [`Mixer`] of many inputs, with weights of 2.14 fixed point from −2 to 2: half the memory, and twice as many in a vector. What a step is less than
+/// a unit is not lost: it is rounded up as often as it should be, by a dither that runs through all values.
+#[derive(Clone, Debug)]
+pub struct NarrowMixer<const X: usize> {
+    sets: Vec<NarrowSet<X>>,
+    /// How often each learnt, up to [`OLD`].
+    learnt: Vec<u16>,
+    chosen: usize,
+    p: u16,
+    dither: u16,
+}
+
+impl<const X: usize> NarrowMixer<X> {
+    /// So many sets (at least one), all weights the same to begin with.
+    pub fn new(sets: usize, weight: i16) -> Self {
+        let sets = sets.max(1);
+        Self { sets: vec![NarrowSet([weight; X]); sets], learnt: vec![0; sets], chosen: 0, p: 32_768, dither: 0 }
+    }
+
+    /// Gives one input another weight to begin with, in every set.
+    pub fn set_weight(&mut self, input: usize, weight: i16) {
+        self.sets.iter_mut().filter_map(|set| set.0.get_mut(input)).for_each(|held| *held = weight);
+    }
+
+    /// Asks for the weights of a set ahead of [`NarrowMixer::mix`].
+    #[inline(always)]
+    pub fn prefetch(&self, set: usize) {
+        if let Some(set) = self.sets.get(set) {
+            (0..X).step_by(LINE).for_each(|at| prefetch(&set.0, at));
+        }
+    }
+
+    /// Mixes the inputs (±2,047) with the weights of `set` (nothing where there are not so many): log-odds in units of 1/256.
+    #[inline(always)]
+    pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
+        let Some(weights) = self.sets.get(set) else { return 0 };
+        self.chosen = set;
+        let output = S::narrow_dot(&weights.0, inputs) >> 14;
+        self.p = logistic.squash(output);
+        output.clamp(-MAX_STRETCH, MAX_STRETCH)
+    }
+
+    /// Learns the bit that came after the last mix, as [`Mixer::learn`] does.
+    #[inline(always)]
+    pub fn learn<S: Simd>(&mut self, inputs: &[i16; X], bit: u32, rate: i32) {
+        let Some(set) = self.sets.get_mut(self.chosen) else { return };
+        let Some(learnt) = self.learnt.get_mut(self.chosen) else { return };
+        let rate = rate + ((2 * rate) >> (*learnt / NEW as u16));
+        *learnt += u16::from(*learnt < OLD);
+        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 6;
+        let error = error.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        self.dither = self.dither.wrapping_add(DITHER);
+        S::narrow_train(&mut set.0, inputs, error, self.dither);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +160,21 @@ mod tests {
             mixer.learn::<Scalar>(&inputs, bit, 96);
         }
         assert!(cost < 60.0, "{cost} bits for 1000");
+    }
+
+    #[test]
+    fn small_errors_move_narrow_weights_as_much_as_they_should() {
+        let logistic = Logistic::get();
+        let mut mixer = NarrowMixer::<16>::new(1, 0);
+        for _ in 0..10_000 {
+            // An eighth of a unit a step; three times that, then twice, while the set is new.
+            mixer.mix::<Scalar>(&[0; 16], 0, logistic);
+            mixer.learn::<Scalar>(&[16; 16], 1, 1);
+        }
+        let expected = 10_000 * 512 * 16 / 65_536 + 3 * 256 * 512 * 16 / 65_536;
+        for &weight in &mixer.sets[0].0 {
+            assert!((i32::from(weight) - expected).abs() < 60, "{weight} {expected}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use super::contexts::BANK;
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
-use brevity_coding::simd::prefetch;
+use brevity_coding::simd::{pages, prefetch};
 
 /// What counters remember.
 const MEMORY: u32 = 255;
 
-type Line = [Counter; 16];
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([Counter; 16]);
 
 /// The table: a line of sixteen counters for a context and a nibble, unchecked.
 pub struct Direct {
@@ -21,7 +23,7 @@ impl Direct {
     /// A table of `2^bits` bytes.
     pub fn new(bits: u32) -> Self {
         let bits = bits.max(12);
-        Self { lines: vec![[Counter::default(); 16]; 1 << (bits - 6)], shift: 64 - (bits - 6) }
+        Self { lines: pages::filled(1 << (bits - 6), Line([Counter::default(); 16])), shift: 64 - (bits - 6) }
     }
 
     /// Where the contexts of a nibble are, and a request for them.
@@ -36,10 +38,10 @@ impl Direct {
 
     /// An input for each context.
     #[inline(always)]
-    pub fn predict(&self, places: &[u32; BANK], node: usize, logistic: &Logistic, inputs: &mut [i32]) {
+    pub fn predict(&self, places: &[u32; BANK], node: usize, logistic: &Logistic, inputs: &mut [i16]) {
         for (&place, x) in places.iter().zip(inputs) {
-            let counter = self.lines.get(place as usize).map_or(Counter::default(), |line| line[node & 15]);
-            *x = i32::from(logistic.stretch(counter.p()));
+            let counter = self.lines.get(place as usize).map_or(Counter::default(), |line| line.0[node & 15]);
+            *x = logistic.stretch(counter.p());
         }
     }
 
@@ -48,7 +50,7 @@ impl Direct {
     pub fn learn(&mut self, places: &[u32; BANK], node: usize, bit: u32, rates: Rates) {
         for &place in places {
             if let Some(line) = self.lines.get_mut(place as usize) {
-                line[node & 15].learn(bit, MEMORY, rates);
+                line.0[node & 15].learn(bit, MEMORY, rates);
             }
         }
     }

@@ -8,12 +8,19 @@ use brevity_coding::apm::Apm;
 use brevity_coding::denoise::Denoiser;
 use brevity_coding::logistic::Logistic;
 use brevity_coding::mixer::{Mixer, ONE};
-use brevity_coding::simd::Simd;
+use brevity_coding::simd::Scalar;
 
 /// Maps, at most.
 pub const MAPS: usize = 5;
-/// Contexts of each map.
-const CONTEXTS: [usize; MAPS] = [1 << 12, 1 << 16, 1 << 16, 1 << 16, 1 << 16];
+/// Two bits of a byte are asked for together: their three contexts stand side by side, the first bit's and one for each second bit.
+const GROUP: usize = 3;
+/// Groups of a byte that is predicted in a single context: 1, 4, 16 and 64.
+pub const GROUPS_OF_A_BYTE: usize = 85;
+/// log₂ of the groups of a map that is not of a few contexts.
+pub const GROUPS_BITS: u32 = 15;
+/// Groups of each map.
+const GROUPS: [usize; MAPS] =
+    [16 * GROUPS_OF_A_BYTE, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS];
 /// Maps of the plain models.
 const FEW: usize = 3;
 /// Shift of the maps' learning, of the plain models and the rich ones.
@@ -40,8 +47,8 @@ pub struct Moment {
 
 /// Weights that the rich models learn last.
 struct Rich {
-    mixer: Mixer<16>,
-    inputs: [i32; 16],
+    mixer: Mixer<8>,
+    inputs: [i32; 8],
     denoiser: Denoiser,
 }
 
@@ -54,8 +61,8 @@ pub struct Finish {
 /// Bytes of it all.
 pub fn memory(rich: bool) -> u64 {
     let maps = if rich { MAPS } else { FEW };
-    let points: usize = CONTEXTS[..maps].iter().sum();
-    2 * 33 * points as u64 + if rich { Denoiser::memory(NODES * ORDERS * SHAPES) } else { 0 }
+    let groups: usize = GROUPS[..maps].iter().sum();
+    Apm::memory(GROUP * groups) + if rich { Denoiser::memory(NODES * ORDERS * SHAPES) } else { 0 }
 }
 
 impl Finish {
@@ -64,34 +71,37 @@ impl Finish {
         let maps = if rich { MAPS } else { FEW };
         let weighing = || Rich {
             mixer: Mixer::new(256, ONE / (MAPS as i32 + 2)),
-            inputs: [0; 16],
+            inputs: [0; 8],
             denoiser: Denoiser::new(NODES * ORDERS * SHAPES),
         };
         Self {
-            maps: CONTEXTS[..maps].iter().map(|&contexts| Apm::new(contexts)).collect(),
+            maps: GROUPS[..maps].iter().map(|&groups| Apm::new(GROUP * groups)).collect(),
             rich: rich.then(|| Box::new(weighing())),
         }
     }
 
-    /// Asks for the memory of contexts ahead of [`Finish::refine`].
+    /// Asks for the memory of two bits ahead of [`Finish::refine`].
     #[inline(always)]
-    pub fn prefetch(&self, contexts: &[usize; MAPS]) {
-        self.maps.iter().zip(contexts).skip(1).for_each(|(map, &context)| map.prefetch(context));
+    pub fn prefetch(&self, groups: &[usize; MAPS]) {
+        for (map, group) in self.maps.iter().zip(groups).skip(1) {
+            (0..GROUP).for_each(|node| map.prefetch(GROUP * group + node));
+        }
     }
 
     /// The probability `p` (units of 2⁻¹⁶) corrected; `mixed` are its log-odds, `first` those that the first map takes.
     #[inline(always)]
-    pub fn refine<S: Simd>(
+    pub fn refine(
         &mut self,
         p: u32,
         (first, mixed): (i32, i32),
-        contexts: &[usize; MAPS],
+        groups: &[usize; MAPS],
         moment: Moment,
         logistic: &Logistic,
     ) -> u32 {
         let mut refined = [0; MAPS];
-        for (i, ((refined, map), &context)) in refined.iter_mut().zip(&mut self.maps).zip(contexts).enumerate() {
-            *refined = u32::from(map.refine(if i == 0 { first } else { mixed }, context));
+        let node = if moment.bits & 1 == 0 { 0 } else { 1 + (moment.partial & 1) as usize };
+        for (i, ((refined, map), &group)) in refined.iter_mut().zip(&mut self.maps).zip(groups).enumerate() {
+            *refined = u32::from(map.refine(if i == 0 { first } else { mixed }, GROUP * group + node));
         }
         let [a, b, c, d, e] = refined;
         let Some(rich) = &mut self.rich else { return (2 * p + 2 * a + 2 * b + 2 * c + 4) >> 3 };
@@ -100,7 +110,7 @@ impl Finish {
         rich.inputs[0] = mixed;
         rich.inputs[1..].iter_mut().zip(refined).for_each(|(input, refined)| *input = stretch(refined));
         rich.inputs[MAPS + 1] = stretch(p);
-        rich.mixer.mix::<S>(&rich.inputs, moment.partial as usize, logistic);
+        rich.mixer.mix::<Scalar>(&rich.inputs, moment.partial as usize, logistic);
         let p = ((p + u32::from(rich.mixer.p())) >> 1).clamp(1, 65_535);
         let denoised = u32::from(rich.denoiser.refine(p as u16, moment.context(), logistic));
         ((3 * p + denoised) >> 2).clamp(1, 65_535)
@@ -108,11 +118,11 @@ impl Finish {
 
     /// Learns the bit that came after the last [`Finish::refine`].
     #[inline(always)]
-    pub fn learn<S: Simd>(&mut self, bit: u32) {
+    pub fn learn(&mut self, bit: u32) {
         let shift = SHIFTS[usize::from(self.rich.is_some())];
         self.maps.iter_mut().for_each(|map| map.learn(bit, shift));
         if let Some(rich) = &mut self.rich {
-            rich.mixer.learn::<S>(&rich.inputs, bit, 4);
+            rich.mixer.learn::<Scalar>(&rich.inputs, bit, 4);
             rich.denoiser.learn(bit);
         }
     }
@@ -137,7 +147,6 @@ impl Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brevity_coding::simd::Scalar;
 
     #[test]
     fn every_moment_has_a_context_of_its_own() {
@@ -161,9 +170,9 @@ mod tests {
             let moment = Moment { partial: 1, bits: 0, order: 2, kind: 1 };
             let mut p = 0;
             for n in 0..3000 {
-                p = finish.refine::<Scalar>(32_768, (0, 0), &[3; MAPS], moment, logistic);
+                p = finish.refine(32_768, (0, 0), &[3; MAPS], moment, logistic);
                 assert!((1..65_536).contains(&p));
-                finish.learn::<Scalar>(u32::from(n % 10 > 0));
+                finish.learn(u32::from(n % 10 > 0));
             }
             assert!(p > 50_000, "{p}");
         }

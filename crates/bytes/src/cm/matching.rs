@@ -2,7 +2,7 @@
 
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
-use brevity_coding::simd::prefetch;
+use brevity_coding::simd::{pages, prefetch};
 
 /// How long matches are told apart.
 const BUCKETS: usize = 24;
@@ -21,12 +21,9 @@ impl Places {
     /// `2^bits` places for contexts of `least` bytes.
     pub fn new(bits: u32, least: usize) -> Self {
         let start = |length: usize| Counter::new((32_768 + 29_000 * length.min(8) / 8) as u16);
-        Self {
-            table: vec![0; 1 << bits],
-            shift: 32 - bits,
-            trust: std::array::from_fn(|bucket| [start(bucket); 2]),
-            least,
-        }
+        let mut table = vec![0; 1 << bits];
+        pages::prefer(&mut table);
+        Self { table, shift: 32 - bits, trust: std::array::from_fn(|bucket| [start(bucket); 2]), least }
     }
 
     #[inline(always)]

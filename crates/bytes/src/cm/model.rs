@@ -10,7 +10,7 @@
 use super::beside::{Beside, Tree};
 use super::contexts::{BANK, Far, Hashes, Recent, hashes, sets};
 use super::direct::Direct;
-use super::finish::{self, Finish, MAPS, Moment};
+use super::finish::{self, Finish, GROUPS_BITS, GROUPS_OF_A_BYTE, MAPS, Moment};
 use super::matching::{Match, Places};
 use super::net::Net;
 use super::runs::{Running, Runs};
@@ -18,9 +18,9 @@ use super::slots::{Place, Slot, Slots, View};
 use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::logistic::MAX_STRETCH;
-use brevity_coding::mixer::{Mixer, ONE};
+use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
 use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
-use brevity_coding::simd::{Backend, Simd, Task, dispatch};
+use brevity_coding::simd::{Backend, Scalar, Simd, Task, dispatch};
 use brevity_kernels::math;
 
 /// What a stream is coded with.
@@ -74,6 +74,8 @@ const LEAST: [usize; 3] = [6, 12, 4];
 /// Mixers of the first layer: most of them, and so many without runs.
 const MIXERS: usize = 7;
 const FEW: usize = 5;
+/// Inputs of the second layer: so few are mixed one by one, as no vector can be loaded right behind the stores of its parts.
+const LAST: usize = 8;
 /// Sets of weights of each.
 const SETS: [usize; MIXERS] = [512, 256, 4096, 256, 2048, 2048, 1024];
 
@@ -103,8 +105,8 @@ impl Pace {
 /// if there is room.
 struct Model<const B: usize, const X: usize> {
     banks: [Bank; B],
-    mixers: Vec<Mixer<X>>,
-    last: [Mixer<16>; 2],
+    mixers: Vec<NarrowMixer<X>>,
+    last: [Mixer<LAST>; 2],
     finish: Finish,
     places: Vec<Places>,
     runs: Option<Runs<B>>,
@@ -127,11 +129,13 @@ struct Lane<const B: usize, const X: usize> {
     /// Histories of the nibble's nodes: a row for each node, a column for each context.
     nodes: [[Slot; 16]; B],
     held: [Held; B],
-    x: [i32; X],
+    x: [i16; X],
     /// The bits of the byte so far behind a one.
     partial: u32,
     bits: u32,
     sets: [usize; 5],
+    /// Groups of the maps for these two bits.
+    groups: [usize; MAPS],
     order: usize,
     /// What stands beside says of the next byte.
     tree: Option<Box<Tree>>,
@@ -144,15 +148,15 @@ impl<const B: usize, const X: usize> Model<B, X> {
 
     fn new(settings: Settings) -> Self {
         const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
-        let weight = ONE * 3 / (20 * B as i32);
+        let weight = NARROW_ONE / 20 * 3 / B as i16;
         let rich = Self::RICH;
         let pace = if rich { Pace::STRONG } else { Pace::QUICK };
         let mixers = if rich { MIXERS } else { FEW };
         let weight = if settings.beside { weight / 3 } else { weight };
         let mixer = |&sets: &usize| {
-            let mut mixer = Mixer::new(sets, weight);
+            let mut mixer = NarrowMixer::new(sets, weight);
             if settings.beside {
-                mixer.set_weight(Self::REST + 11, ONE);
+                mixer.set_weight(Self::REST + 11, NARROW_ONE);
             }
             mixer
         };
@@ -202,6 +206,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             partial: 1,
             bits: 0,
             sets: [0; 5],
+            groups: [0; MAPS],
             order: 0,
             tree: settings.beside.then(|| Box::new([1.0; 512])),
         }
@@ -239,7 +244,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         self.store::<S>(table);
         let turn = u64::from(self.partial).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for hash in self.hashes.as_flattened_mut() {
-            *hash = (*hash ^ turn).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+            *hash = table.beside(*hash, (*hash ^ turn).wrapping_mul(0xC4CE_B9FE_1A85_EC53));
             table.prefetch(*hash);
         }
         if let Some(direct) = &model.direct {
@@ -273,75 +278,81 @@ impl<const B: usize, const X: usize> Lane<B, X> {
     #[inline(always)]
     fn bit<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, coder: &mut Direction<'_>, byte: u32) {
         let node = if self.bits < 4 { self.partial as usize & 15 } else { node_of(self.partial, self.bits) & 15 };
+        let rest = Model::<B, X>::REST;
+        for (i, places) in model.places.iter().enumerate() {
+            let matched = self.matched[i].predict(places, self.partial, self.bits, tables.logistic);
+            self.x[rest + 2 * i] = matched[0];
+            self.x[rest + 2 * i + 1] = matched[1];
+        }
+        let mut sets = self.select(model.mixers.len());
+        if Model::<B, X>::RICH {
+            model.mixers.iter().zip(sets).for_each(|(mixer, set)| mixer.prefetch(set));
+        }
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
         }
-        let rest = Model::<B, X>::REST;
-        for (i, places) in model.places.iter().enumerate() {
-            let matched = self.matched[i].predict(places, self.partial, self.bits, tables.logistic);
-            self.x[rest + 2 * i] = i32::from(matched[0]);
-            self.x[rest + 2 * i + 1] = i32::from(matched[1]);
+        if self.bits & 1 == 0 {
+            self.groups = self.groups();
         }
-        let maps = self.maps(Model::<B, X>::RICH);
-        model.finish.prefetch(&maps);
         if let Some(runs) = &model.runs {
             let inputs = &mut self.x[32 * B..48 * B];
-            runs.predict(&self.running, self.partial, self.bits, tables.logistic, inputs);
+            runs.predict(&self.running, self.bits, tables.logistic, inputs);
         }
         if let Some(direct) = &model.direct {
             direct.predict(&self.direct, node, tables.logistic, &mut self.x[48 * B..48 * B + BANK]);
         }
         for (i, net) in model.nets.iter().enumerate() {
             let p = net.bit(self.partial);
-            self.x[rest + 7 + 2 * i] = i32::from(tables.logistic.stretch(p));
-            self.x[rest + 8 + 2 * i] = (i32::from(p) - 32_768) >> 5;
+            self.x[rest + 7 + 2 * i] = tables.logistic.stretch(p);
+            self.x[rest + 8 + 2 * i] = ((i32::from(p) - 32_768) >> 5) as i16;
         }
         let c0 = self.partial as usize;
-        let mut sets = self.select(model.mixers.len());
         let mut last = self.sets[0];
         if let Some(tree) = &self.tree {
             let pair = [tree[(2 * c0) & 511], tree[(2 * c0 + 1) & 511]];
             let odds = (math::ln(pair[1] / pair[0]) * 256.0) as i32;
             let odds = odds.clamp(-MAX_STRETCH, MAX_STRETCH);
-            self.x[rest + 11] = odds;
-            self.x[rest + 12] = ((pair[1] / (pair[0] + pair[1]) - 0.5) * 2048.0) as i32;
+            self.x[rest + 11] = odds as i16;
+            self.x[rest + 12] = ((pair[1] / (pair[0] + pair[1]) - 0.5) * 2048.0) as i16;
             last = (((odds + 2048) >> 7) << 3) as usize | self.bits as usize;
             sets[1] = last;
         }
-        let mut y = [0i32; 16];
+        let mut y = [0i32; LAST];
         for (s, mixer) in model.mixers.iter_mut().enumerate() {
             y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
         }
-        let first = model.last[0].mix::<S>(&y, last, tables.logistic);
+        let first = model.last[0].mix::<Scalar>(&y, last, tables.logistic);
         let (mut mixed, mut p) = (first, u32::from(model.last[0].p()));
         if Model::<B, X>::RICH {
-            let second = model.last[1].mix::<S>(&y, sets[0], tables.logistic);
+            let second = model.last[1].mix::<Scalar>(&y, sets[0], tables.logistic);
             mixed = (mixed + second) >> 1;
             p = (p + u32::from(model.last[1].p())) >> 1;
         }
         let moment =
             Moment { partial: self.partial, bits: self.bits, order: self.order, kind: (self.recent.kinds & 15) as u8 };
-        let p = model.finish.refine::<S>(p, (first, mixed), &maps, moment, tables.logistic);
+        let p = model.finish.refine(p, (first, mixed), &self.groups, moment, tables.logistic);
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         self.learn::<S>(model, tables, &y, node, bit);
         self.partial = self.partial << 1 | bit;
         self.bits += 1;
     }
 
-    /// The context of each map.
+    /// The group of each map for the next two bits.
     #[inline(always)]
-    fn maps(&self, rich: bool) -> [usize; MAPS] {
-        let (c4, partial) = (self.recent.c4, self.partial as usize);
+    fn groups(&self) -> [usize; MAPS] {
         let turn = self.partial.wrapping_mul(0x85EB_CA6B);
-        let mix = |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> 16) as usize;
-        let (first, two, word) = (self.sets[4] << 8 | partial, mix(c4 & 0xFFFF), mix(self.recent.words[0] | 1));
-        match rich {
-            true => {
-                let expected = self.matched[0].byte() as usize;
-                [first, (c4 as usize & 0xFF) << 8 | partial, two, expected << 8 | partial, word]
-            }
-            false => [first, two, word, 0, 0],
+        let mix =
+            |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> (32 - GROUPS_BITS)) as usize;
+        let pair = self.partial as usize - (1 << self.bits) + (1 << self.bits) / 3;
+        let of_a_byte = |context: usize| context * GROUPS_OF_A_BYTE + pair;
+        let c4 = self.recent.c4;
+        let (first, two, word) = (of_a_byte(self.sets[4]), mix(c4 & 0xFFFF), mix(self.recent.words[0] | 1));
+        if Model::<B, X>::RICH {
+            let expected = of_a_byte(self.matched[0].byte() as usize);
+            [first, of_a_byte(c4 as usize & 0xFF), two, expected, word]
+        } else {
+            [first, two, word, 0, 0]
         }
     }
 
@@ -362,20 +373,21 @@ impl<const B: usize, const X: usize> Lane<B, X> {
     }
 
     #[inline(always)]
-    fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; 16], node: usize, bit: u32) {
+    fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; LAST], node: usize, bit: u32) {
         for mixer in &mut model.mixers {
             mixer.learn::<S>(&self.x, bit, model.rate);
         }
-        model.last[0].learn::<S>(y, bit, model.pace.last);
+        model.last[0].learn::<Scalar>(y, bit, model.pace.last);
         if Model::<B, X>::RICH {
-            model.last[1].learn::<S>(y, bit, model.pace.last);
+            model.last[1].learn::<Scalar>(y, bit, model.pace.last);
         }
-        model.finish.learn::<S>(bit);
+        model.finish.learn(bit);
         for (matched, places) in self.matched.iter_mut().zip(&mut model.places) {
             matched.learn(places, bit, tables.rates);
         }
         if let Some(runs) = &mut model.runs {
-            runs.learn(&self.running, self.partial, self.bits, bit, tables.rates);
+            let inputs = &mut self.x[32 * B..48 * B];
+            runs.learn(&mut self.running, self.bits, bit, tables.rates, inputs);
         }
         if let Some(direct) = &mut model.direct {
             direct.learn(&self.direct, node, bit, tables.rates);
@@ -471,6 +483,7 @@ impl<const B: usize, const X: usize> Task for Run<'_, '_, B, X> {
                 }
                 _ => {}
             }
+            model.finish.prefetch(&lane.groups());
         }
     }
 }
@@ -515,7 +528,7 @@ fn begin_byte<const B: usize, const X: usize>(
         matched.look(places, bytes, lane.start, lane.at, |position| known.lane(position));
     }
     if let Some(runs) = &model.runs {
-        runs.load(&mut lane.running);
+        runs.load(&mut lane.running, &mut lane.x[32 * B..48 * B]);
     }
     for net in &mut model.nets {
         let matched = lane.matched.iter().enumerate();

@@ -4,7 +4,7 @@
 use super::contexts::{BANK, Hashes};
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
-use brevity_coding::simd::prefetch;
+use brevity_coding::simd::{pages, prefetch};
 
 /// Lengths of runs that are told apart.
 const BUCKETS: usize = 16;
@@ -22,11 +22,23 @@ pub struct Running<const B: usize> {
     /// How often and what, the check left out.
     words: [[u32; BANK]; B],
     checks: [[u16; BANK]; B],
+    /// Contexts whose byte agrees with the bits so far, how many of them there are, and the bucket of each context.
+    live: [[u8; BANK]; B],
+    alive: usize,
+    buckets: [[u8; BANK]; B],
 }
 
 impl<const B: usize> Default for Running<B> {
     fn default() -> Self {
-        Self { places: [[0; BANK]; B], words: [[0; BANK]; B], checks: [[0; BANK]; B] }
+        let bytes = [[0; BANK]; B];
+        Self {
+            places: [[0; BANK]; B],
+            words: [[0; BANK]; B],
+            checks: [[0; BANK]; B],
+            live: bytes,
+            alive: 0,
+            buckets: bytes,
+        }
     }
 }
 
@@ -34,7 +46,9 @@ impl<const B: usize> Runs<B> {
     /// `2^bits` places.
     pub fn new(bits: u32) -> Self {
         let start = |length: usize| Counter::new((32_768 + 31_000 * length.min(8) / 9) as u16);
-        Self { table: vec![0; 1 << bits], shift: 64 - bits, trust: [[std::array::from_fn(start); BANK]; B] }
+        let mut table = vec![0; 1 << bits];
+        pages::prefer(&mut table);
+        Self { table, shift: 64 - bits, trust: [[std::array::from_fn(start); BANK]; B] }
     }
 
     /// Asks for the places of a byte's contexts.
@@ -49,28 +63,32 @@ impl<const B: usize> Runs<B> {
         }
     }
 
-    /// Reads them.
+    /// Reads them: what the byte may be is open, so all that say something are alive. Their inputs are 0 until they speak.
     #[inline(always)]
-    pub fn load(&self, running: &mut Running<B>) {
-        for bank in 0..B {
-            for lane in 0..BANK {
-                let word = self.table.get(running.places[bank][lane] as usize).copied().unwrap_or(0);
-                let fits = word >> 16 == u32::from(running.checks[bank][lane]);
-                running.words[bank][lane] = if fits { word & 0xFFFF } else { 0 };
-            }
+    pub fn load(&self, running: &mut Running<B>, inputs: &mut [i16]) {
+        let mut alive = 0;
+        for i in 0..B * BANK {
+            let (place, check) = (running.places.as_flattened()[i], running.checks.as_flattened()[i]);
+            let word = self.table.get(place as usize).copied().unwrap_or(0);
+            let fits = word >> 16 == u32::from(check) && word >> 8 & 0xFF != 0;
+            running.words.as_flattened_mut()[i] = if fits { word & 0xFFFF } else { 0 };
+            running.buckets.as_flattened_mut()[i] = bucket(word & 0xFFFF) as u8;
+            running.live.as_flattened_mut()[alive] = i as u8;
+            alive += usize::from(fits);
         }
+        running.alive = alive;
+        inputs.fill(0);
     }
 
     /// An input for each context.
     #[inline(always)]
-    pub fn predict(&self, running: &Running<B>, partial: u32, bits: u32, logistic: &Logistic, inputs: &mut [i32]) {
-        for (i, (&word, x)) in running.words.as_flattened().iter().zip(inputs).enumerate() {
-            let byte = word & 0xFF | 0x100;
-            let active = word >> 8 != 0 && byte >> (8 - bits) == partial;
-            let trust = self.trust.as_flattened()[i][bucket(word)];
-            let stretched = i32::from(logistic.stretch(trust.p()));
-            let signed = if (byte >> (7 - bits)) & 1 == 1 { stretched } else { -stretched };
-            *x = if active { signed } else { 0 };
+    pub fn predict(&self, running: &Running<B>, bits: u32, logistic: &Logistic, inputs: &mut [i16]) {
+        for &i in &running.live.as_flattened()[..running.alive] {
+            let i = usize::from(i);
+            let word = running.words.as_flattened()[i];
+            let trust = self.trust.as_flattened()[i][usize::from(running.buckets.as_flattened()[i]) & (BUCKETS - 1)];
+            let stretched = logistic.stretch(trust.p());
+            inputs[i] = if (word >> (7 - bits)) & 1 == 1 { stretched } else { -stretched };
         }
     }
 
@@ -81,16 +99,21 @@ impl<const B: usize> Runs<B> {
         words.filter(|(_, word)| **word >> 8 != 0).map(|(i, &word)| (i * BUCKETS + bucket(word), word as u8))
     }
 
-    /// The bit that came.
+    /// The bit that came: who foretold another one is out.
     #[inline(always)]
-    pub fn learn(&mut self, running: &Running<B>, partial: u32, bits: u32, bit: u32, rates: Rates) {
-        for (i, &word) in running.words.as_flattened().iter().enumerate() {
-            let byte = word & 0xFF | 0x100;
-            if word >> 8 != 0 && byte >> (8 - bits) == partial {
-                let hit = u32::from((byte >> (7 - bits)) & 1 == bit);
-                self.trust.as_flattened_mut()[i][bucket(word)].learn(hit, 1000, rates);
-            }
+    pub fn learn(&mut self, running: &mut Running<B>, bits: u32, bit: u32, rates: Rates, inputs: &mut [i16]) {
+        let mut kept = 0;
+        for at in 0..running.alive {
+            let name = running.live.as_flattened()[at];
+            let i = usize::from(name);
+            let hit = (running.words.as_flattened()[i] >> (7 - bits)) & 1 == bit;
+            let bucket = usize::from(running.buckets.as_flattened()[i]) & (BUCKETS - 1);
+            self.trust.as_flattened_mut()[i][bucket].learn(u32::from(hit), 1000, rates);
+            inputs[i] = if hit { inputs[i] } else { 0 };
+            running.live.as_flattened_mut()[kept] = name;
+            kept += usize::from(hit);
         }
+        running.alive = kept;
     }
 
     /// The byte that came.

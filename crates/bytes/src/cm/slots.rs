@@ -12,6 +12,9 @@ pub type Slot = [u8; 16];
 
 type Line = [Slot; 4];
 
+/// Lines of 64 bytes in a page of 4 KiB, the smallest table.
+const LINES_OF_A_PAGE: u32 = 64;
+
 enum Memory {
     Mapped(MmapMut),
     Owned(Vec<Line>),
@@ -64,6 +67,14 @@ impl View<'_> {
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         prefetch(self.lines, (hash >> self.shift) as usize);
+    }
+
+    /// A hash whose line is in the same page as that of `first` and by all else comes from `second`: the page's address is known by
+    /// then, which is half of what a line costs.
+    #[inline(always)]
+    pub fn beside(&self, first: u64, second: u64) -> u64 {
+        let inside = u64::MAX >> (64 - LINES_OF_A_PAGE.ilog2() - self.shift);
+        first & !inside | (second ^ second >> 32) & inside
     }
 
     /// Finds the slot of a hash, or clears the least of its line for it.

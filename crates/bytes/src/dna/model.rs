@@ -10,7 +10,7 @@ use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, LANES, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::history::Histories;
-use brevity_coding::mixer::{Mixer, ONE};
+use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
 use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
 use brevity_coding::simd::{Backend, Simd, Task, dispatch, prefetch};
 
@@ -116,7 +116,7 @@ struct Model {
     counted: Vec<Vec<[Counter; 4]>>,
     told: Vec<Told>,
     bank: Bank,
-    mixers: [Mixer<INPUTS>; 3],
+    mixers: [NarrowMixer<INPUTS>; 3],
     last: Mixer<16>,
     apms: [Apm; 2],
     seen: [Vec<u32>; 2],
@@ -131,7 +131,7 @@ impl Model {
             counted: COUNTED.iter().map(|&k| vec![Default::default(); 1 << (2 * k).min(most)]).collect(),
             told: TOLD.iter().enumerate().map(|(i, &k)| Told::new(k, i >= CHECKED, most.clamp(8, 26))).collect(),
             bank: Bank::default(),
-            mixers: [1024, 192, 768].map(|sets| Mixer::new(sets, ONE / 12)),
+            mixers: [1024, 192, 768].map(|sets| NarrowMixer::new(sets, NARROW_ONE / 12)),
             last: Mixer::new(64, ONE / 3),
             apms: [Apm::new(1 << 10), Apm::new(1 << 14)],
             seen: [0, 1].map(|_| vec![0; 1 << (most - 2).clamp(8, 24)]),
@@ -161,7 +161,7 @@ struct Step {
     slots: [(usize, u8); TOLD.len()],
     counters: [usize; COUNTED.len()],
     histories: [[u8; LANES]; 4],
-    x: [i32; INPUTS],
+    x: [i16; INPUTS],
     sets: [usize; 3],
 }
 
@@ -266,17 +266,17 @@ impl Model {
             S::predict(&self.bank, &step.histories[node], &mut held, inputs, tables);
         }
         for (i, counters) in self.counted.iter().enumerate() {
-            step.x[COUNTERS + i] = i32::from(tables.logistic.stretch(counters[step.counters[i]][node].p()));
+            step.x[COUNTERS + i] = tables.logistic.stretch(counters[step.counters[i]][node].p());
         }
         let mut told = [None; MATCHES.len()];
         for (i, repeat) in self.repeats.iter().enumerate() {
             let fits = repeat.following && (node == 1 || repeat.expected >> 1 == node as u8 & 1);
             let expected = if node == 1 { repeat.expected >> 1 } else { repeat.expected & 1 };
             told[i] = fits.then_some(u32::from(expected));
-            let x = i32::from(tables.logistic.stretch(self.trust[i][repeat.bucket].p()));
+            let x = tables.logistic.stretch(self.trust[i][repeat.bucket].p());
             let signed = if expected == 1 { x } else { -x };
             step.x[REPEATS + 2 * i] = if fits { signed } else { 0 };
-            let sure = if fits && repeat.misses == 0 { (repeat.length.min(32) * 8) as i32 } else { 0 };
+            let sure = if fits && repeat.misses == 0 { (repeat.length.min(32) * 8) as i16 } else { 0 };
             step.x[REPEATS + 2 * i + 1] = if expected == 1 { sure } else { -sure };
         }
         let sets = [step.sets[0] * 4 + node, step.sets[1] * 3 + node - 1, step.sets[2] * 3 + node - 1];

@@ -209,7 +209,7 @@ fn put_lanes(sizes: &[usize], out: &mut Vec<u8>) {
 fn mixing(lengths: &[usize]) -> (Settings, Vec<usize>, usize) {
     let total: usize = lengths.iter().sum();
     let settings = Settings {
-        table_bits: codec::table_bits(total, 26),
+        table_bits: codec::table_bits(total, 26, 4),
         match_bits: total.max(1).ilog2().clamp(12, 22),
         lanes: lengths.len(),
         record: 0,

@@ -5,11 +5,23 @@
 
 #![allow(unsafe_code)]
 
+pub mod pages;
 pub(crate) mod rans;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use crate::bank::{Bank, Held, LANES, Tables};
+
+/// What is added to the dither of each of sixteen inputs: 2¹⁶ times the golden section, so that neighbours differ by much.
+const RAMP: [u16; 16] = {
+    let mut ramp = [0u16; 16];
+    let mut at = 1;
+    while at < 16 {
+        ramp[at] = ramp[at - 1].wrapping_add(40_503);
+        at += 1;
+    }
+    ramp
+};
 
 /// An instruction set, slowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +66,12 @@ pub trait Simd: Copy {
     fn dot<const X: usize>(weights: &[i32; X], inputs: &[i32; X]) -> i32;
     /// `w += (x · error + 2¹⁵) >> 16`, in wrapping 32 bits.
     fn train<const X: usize>(weights: &mut [i32; X], inputs: &[i32; X], error: i32);
+    /// `Σ w · x`, the sum in wrapping 32 bits.
+    fn narrow_dot<const X: usize>(weights: &[i16; X], inputs: &[i16; X]) -> i32;
+    /// `w += (x · error + d) >> 16`, saturating, where `d` of input `i` is the lower half of `dither + 40,503 · (i mod 16)`.
+    fn narrow_train<const X: usize>(weights: &mut [i16; X], inputs: &[i16; X], error: i16, dither: u16);
     /// Inputs of a mixer from the histories of sixteen contexts, and the counters they came from.
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables);
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables);
     /// The counters learn the bit, the histories move on.
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables);
     /// Rows become columns.
@@ -81,7 +97,21 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
+    fn narrow_dot<const X: usize>(weights: &[i16; X], inputs: &[i16; X]) -> i32 {
+        let products = weights.iter().zip(inputs).map(|(&w, &x)| i32::from(w) * i32::from(x));
+        products.fold(0, i32::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn narrow_train<const X: usize>(weights: &mut [i16; X], inputs: &[i16; X], error: i16, dither: u16) {
+        for (i, (w, &x)) in weights.iter_mut().zip(inputs).enumerate() {
+            let step = (i32::from(x) * i32::from(error) + i32::from(dither.wrapping_add(RAMP[i % RAMP.len()]))) >> 16;
+            *w = w.saturating_add(step as i16);
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
         bank.predict(states, held, inputs, tables);
     }
 
@@ -177,6 +207,45 @@ mod tests {
         }
     }
 
+    struct Narrow<'a, const X: usize>(&'a mut [i16; X], &'a [i16; X], i16, u16);
+
+    impl<const X: usize> Task for Narrow<'_, X> {
+        type Output = i32;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> i32 {
+            let dot = S::narrow_dot(self.0, self.1);
+            S::narrow_train(self.0, self.1, self.2, self.3);
+            dot
+        }
+    }
+
+    fn agree_narrow<const X: usize>(weights: &[i16], inputs: &[i16], (error, dither): (i16, u16)) {
+        let weights: [i16; X] = std::array::from_fn(|i| weights[i]);
+        let inputs: [i16; X] = std::array::from_fn(|i| inputs[i]);
+        let mut expected = weights;
+        let dot = dispatch(Backend::Scalar, Narrow(&mut expected, &inputs, error, dither));
+        for backend in [Backend::Avx2, Backend::Avx512] {
+            let mut found = weights;
+            assert_eq!(dispatch(backend, Narrow(&mut found, &inputs, error, dither)), dot, "{backend:?}");
+            assert_eq!(found, expected, "{backend:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_gives_the_scalar_bits_of_narrow_weights(
+            weights in prop::collection::vec(any::<i16>(), 240),
+            inputs in prop::collection::vec(-2047i16..=2047, 240),
+            error in any::<i16>(),
+            dither in any::<u16>(),
+        ) {
+            agree_narrow::<16>(&weights, &inputs, (error, dither));
+            agree_narrow::<32>(&weights, &inputs, (error, dither));
+            agree_narrow::<48>(&weights, &inputs, (error, dither));
+            agree_narrow::<240>(&weights, &inputs, (error, dither));
+        }
+    }
+
     struct Learn<'a>(&'a mut Bank, &'a [(u8, bool)]);
 
     impl Task for Learn<'_> {
@@ -190,7 +259,7 @@ mod tests {
                 let (mut held, mut inputs) = ([Default::default(); LANES], [0; 2 * LANES]);
                 S::predict(self.0, &states, &mut held, &mut inputs, tables);
                 S::learn(self.0, &mut states, &held, u32::from(bit), 255, tables);
-                all.extend(inputs);
+                all.extend(inputs.map(i32::from));
                 all.extend(states.map(i32::from));
             }
             all

@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512 forms.
 
-use super::{Simd, Task};
+use super::{RAMP, Simd, Task};
 use crate::bank::{Bank, Held, LANES, Tables};
 use std::arch::x86_64::*;
 
@@ -36,9 +36,7 @@ impl Simd for Avx2 {
                 let x = _mm256_loadu_si256(inputs.as_ptr().add(at).cast());
                 sum = _mm256_add_epi32(sum, _mm256_srai_epi32::<4>(_mm256_mullo_epi32(w, x)));
             }
-            let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
-            let pair = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
-            _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+            sum_of(sum)
         }
     }
 
@@ -59,22 +57,50 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
+    fn narrow_dot<const X: usize>(weights: &[i16; X], inputs: &[i16; X]) -> i32 {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: AVX2 is there wherever this type is; loads stay inside the arrays, whose length is a multiple of 16.
+        unsafe {
+            let mut sum = _mm256_setzero_si256();
+            for at in (0..X).step_by(16) {
+                sum = _mm256_add_epi32(sum, products(weights.as_ptr().add(at), inputs.as_ptr().add(at)));
+            }
+            sum_of(sum)
+        }
+    }
+
+    #[inline(always)]
+    fn narrow_train<const X: usize>(weights: &mut [i16; X], inputs: &[i16; X], error: i16, dither: u16) {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: as in `narrow_dot`; stores go where loads came from.
+        unsafe {
+            let error = _mm256_set1_epi16(error);
+            let dither = _mm256_add_epi16(_mm256_set1_epi16(dither as i16), _mm256_loadu_si256(RAMP.as_ptr().cast()));
+            for at in (0..X).step_by(16) {
+                train16(weights.as_mut_ptr().add(at), inputs.as_ptr().add(at), error, dither);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
         // SAFETY: Avx2 exists inside `with_avx2` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
         // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
         unsafe {
             let counters = bank.counters.as_ptr().cast::<i32>();
             let stretches = tables.logistic.stretch.as_ptr().cast::<i32>();
-            for half in 0..2 {
-                let index = lanes8(states, half);
-                let counter = _mm256_i32gather_epi32::<4>(counters, index);
+            let mut halves = [[_mm256_setzero_si256(); 2]; 2];
+            for (half, kinds) in halves.iter_mut().enumerate() {
+                let counter = _mm256_i32gather_epi32::<4>(counters, lanes8(states, half));
                 _mm256_storeu_si256(held.as_mut_ptr().add(8 * half).cast(), counter);
                 let stretched = _mm256_i32gather_epi32::<2>(stretches, _mm256_srli_epi32::<20>(counter));
                 let centred = _mm256_sub_epi32(_mm256_srli_epi32::<16>(counter), _mm256_set1_epi32(32_768));
-                let first = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(stretched));
-                _mm256_storeu_si256(inputs.as_mut_ptr().add(8 * half).cast(), first);
-                let second = _mm256_srai_epi32::<5>(centred);
-                _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES + 8 * half).cast(), second);
+                *kinds = [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(stretched)), _mm256_srai_epi32::<5>(centred)];
+            }
+            for kind in 0..2 {
+                let packed = _mm256_packs_epi32(halves[0][kind], halves[1][kind]);
+                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+                _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES * kind).cast(), packed);
             }
         }
     }
@@ -154,7 +180,51 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i32; 2 * LANES], tables: Tables) {
+    fn narrow_dot<const X: usize>(weights: &[i16; X], inputs: &[i16; X]) -> i32 {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: Avx512 exists inside `with_avx512` only; loads stay inside the arrays, whose length is a multiple of 16.
+        unsafe {
+            let mut sum = _mm512_setzero_si512();
+            for at in (0..X / 32 * 32).step_by(32) {
+                let w = _mm512_loadu_si512(weights.as_ptr().add(at).cast());
+                let x = _mm512_loadu_si512(inputs.as_ptr().add(at).cast());
+                sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w, x));
+            }
+            let mut half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
+            if !X.is_multiple_of(32) {
+                half = _mm256_add_epi32(half, products(weights.as_ptr().add(X - 16), inputs.as_ptr().add(X - 16)));
+            }
+            sum_of(half)
+        }
+    }
+
+    #[inline(always)]
+    fn narrow_train<const X: usize>(weights: &mut [i16; X], inputs: &[i16; X], error: i16, dither: u16) {
+        const { assert!(X.is_multiple_of(16)) };
+        // SAFETY: as in `narrow_dot`; stores go where loads came from.
+        unsafe {
+            let factor = _mm512_set1_epi16(error);
+            let ramp = _mm256_loadu_si256(RAMP.as_ptr().cast());
+            let half = _mm256_add_epi16(_mm256_set1_epi16(dither as i16), ramp);
+            let whole = _mm512_broadcast_i64x4(half);
+            for at in (0..X / 32 * 32).step_by(32) {
+                let place = weights.as_mut_ptr().add(at).cast::<__m512i>();
+                let x = _mm512_loadu_si512(inputs.as_ptr().add(at).cast());
+                let low = _mm512_add_epi16(_mm512_mullo_epi16(x, factor), whole);
+                let high = _mm512_mulhi_epi16(x, factor);
+                let carried = _mm512_cmplt_epu16_mask(low, whole);
+                let step = _mm512_mask_add_epi16(high, carried, high, _mm512_set1_epi16(1));
+                _mm512_storeu_si512(place, _mm512_adds_epi16(_mm512_loadu_si512(place), step));
+            }
+            if !X.is_multiple_of(32) {
+                let error = _mm256_set1_epi16(error);
+                train16(weights.as_mut_ptr().add(X - 16), inputs.as_ptr().add(X - 16), error, half);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
         // SAFETY: Avx512 exists inside `with_avx512` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
         // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
         unsafe {
@@ -163,9 +233,9 @@ impl Simd for Avx512 {
             let stretches = tables.logistic.stretch.as_ptr().cast();
             let stretched = _mm512_i32gather_epi32::<2>(_mm512_srli_epi32::<20>(counter), stretches);
             let centred = _mm512_sub_epi32(_mm512_srli_epi32::<16>(counter), _mm512_set1_epi32(32_768));
-            let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(stretched));
-            _mm512_storeu_si512(inputs.as_mut_ptr().cast(), first);
-            _mm512_storeu_si512(inputs.as_mut_ptr().add(LANES).cast(), _mm512_srai_epi32::<5>(centred));
+            _mm256_storeu_si256(inputs.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(stretched));
+            let centred = _mm512_cvtepi32_epi16(_mm512_srai_epi32::<5>(centred));
+            _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES).cast(), centred);
         }
     }
 
@@ -198,6 +268,48 @@ impl Simd for Avx512 {
     fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
         // SAFETY: SSE2 is part of x86-64; rows and result are 16 times 16 bytes.
         unsafe { transpose(rows) }
+    }
+}
+
+/// Products of sixteen weights and inputs, added in pairs.
+///
+/// # Safety
+/// The machine must have AVX2; sixteen elements are at both places.
+#[inline(always)]
+unsafe fn products(weights: *const i16, inputs: *const i16) -> __m256i {
+    // SAFETY: the caller says so.
+    unsafe { _mm256_madd_epi16(_mm256_loadu_si256(weights.cast()), _mm256_loadu_si256(inputs.cast())) }
+}
+
+/// The sum of eight numbers.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn sum_of(sum: __m256i) -> i32 {
+    // SAFETY: the caller says so.
+    unsafe {
+        let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let pair = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
+        _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+    }
+}
+
+/// Trains sixteen narrow weights. The products' lower halves and the dither carry into the upper ones.
+///
+/// # Safety
+/// The machine must have AVX2; sixteen elements are at both places.
+#[inline(always)]
+unsafe fn train16(weights: *mut i16, inputs: *const i16, error: __m256i, dither: __m256i) {
+    // SAFETY: the caller says so.
+    unsafe {
+        let x = _mm256_loadu_si256(inputs.cast());
+        let low = _mm256_add_epi16(_mm256_mullo_epi16(x, error), dither);
+        // −1 where nothing is carried.
+        let plain = _mm256_cmpeq_epi16(_mm256_max_epu16(low, dither), low);
+        let step = _mm256_add_epi16(_mm256_mulhi_epi16(x, error), _mm256_add_epi16(plain, _mm256_set1_epi16(1)));
+        let place = weights.cast::<__m256i>();
+        _mm256_storeu_si256(place, _mm256_adds_epi16(_mm256_loadu_si256(place), step));
     }
 }
 

@@ -7,6 +7,22 @@ pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
     let c4 = r.c4;
     let [above, above2, beside] = r.earlier;
     let field = r.field as u32;
+    // What stands in records, or further gaps where there are none.
+    let place = if r.record > 3 {
+        [
+            hash2(above << 8 | c4 & 0xFF, field),
+            hash2(above << 8 | above2, 0x1_0000),
+            hash2(field, 0x2_0000 | c4 & 0xFF),
+            hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
+        ]
+    } else {
+        [
+            hash2(r.c8 & 0xFF, c4),
+            hash2(c4 & 0xFFFF_0000, 0x1_0000 | field),
+            hash2(c4 & 0xFF_0000, 0x2_0000 | field),
+            hash2(c4 & 0xFF00_00FF, 0x3_0000 | field),
+        ]
+    };
     [
         hash2(0, c4 & 0xFF),
         hash2(0, c4 & 0xFFFF),
@@ -18,10 +34,10 @@ pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
         hash2(c4 & 0xFF_FF00, 0x200),
         hash2(c4 & 0xFF00_FF00, 0x300),
         hash2(c4 & 0xF0F0_F0F0, r.c8 & 0xF0F0),
-        hash2(above << 8 | c4 & 0xFF, field),
-        hash2(above << 8 | above2, 0x1_0000),
-        hash2(field, 0x2_0000 | c4 & 0xFF),
-        hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
+        place[0],
+        place[1],
+        place[2],
+        place[3],
         hash2(c4 & 0xFFFF_F8F8, 0x400),
         hash2(expected, 0),
     ]
@@ -54,9 +70,12 @@ pub fn second(r: &Recent, expected: u32) -> [u64; BANK] {
 
 #[inline(always)]
 pub fn sets(r: &Recent) -> [usize; 5] {
-    let c1 = (r.c4 & 0xFF) as usize;
-    let field = if r.record > 0 { r.field & 0xFF } else { 0 };
-    [field, (r.earlier[0] >> 4 << 8) as usize | c1, c1, field << 3 | (r.c4 >> 13 & 7) as usize, c1 >> 4]
+    let [c3, c2, c1] = [16, 8, 0].map(|shift| (r.c4 >> shift & 0xFF) as usize);
+    if r.record <= 3 {
+        return [c2, (c2 >> 4 << 8) | c1, (c1 & 0xFC) | r.field & 3, c3 << 3 | c2 >> 5, c1 >> 4];
+    }
+    let field = r.field & 0xFF;
+    [field, (r.earlier[0] >> 4 << 8) as usize | c1, c1, field << 3 | c2 >> 5, c1 >> 4]
 }
 
 #[inline(always)]

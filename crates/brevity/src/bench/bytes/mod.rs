@@ -1,5 +1,7 @@
 //! Every level of archives, and the compressors that this machine has, on the same files: bits a byte against speed.
 
+mod peers;
+
 use crate::bench::{cast, document};
 use crate::cli::{BenchBytesArgs, Global};
 use crate::progress::Show;
@@ -10,30 +12,12 @@ use brevity_bytes::level::{LEVELS, Level};
 use brevity_measure::bits::parse_size;
 use brevity_measure::plot::{Mark, Plot, Series};
 use brevity_measure::table::{Cell, Column, Table};
+use peers::{PEERS, Peer};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{Cursor, Read, Write};
+use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
-
-/// Peers: a name, the program, how it packs and how it unpacks standard input; all on one thread.
-const PEERS: [(&str, &str, &[&str], &[&str]); 9] = [
-    ("lz4 -1", "lz4", &["-1", "-c"], &["-d", "-c"]),
-    ("zstd -3", "zstd", &["-3", "-c", "-q", "--single-thread"], &["-d", "-c", "-q"]),
-    ("zstd -19", "zstd", &["-19", "-c", "-q", "--single-thread"], &["-d", "-c", "-q"]),
-    (
-        "zstd -22 --long=27",
-        "zstd",
-        &["--ultra", "-22", "--long=27", "-c", "-q", "--single-thread"],
-        &["-d", "-c", "-q", "--long=27"],
-    ),
-    ("brotli -q 11", "brotli", &["-q", "11", "-c"], &["-d", "-c"]),
-    ("bzip2 -9", "bzip2", &["-9", "-c"], &["-d", "-c"]),
-    ("bzip3 -b 100", "bzip3", &["-b", "100", "-c"], &["-d", "-c"]),
-    ("xz -9e", "xz", &["-9e", "-T1", "-c"], &["-d", "-c"]),
-    ("gzip -9", "gzip", &["-9", "-c"], &["-d", "-c"]),
-];
 
 /// What one way of packing took on all files.
 struct Row {
@@ -162,48 +146,22 @@ fn ours(files: &[(String, Vec<u8>)], level: Level, memory: u64) -> Result<Row> {
     Ok(row)
 }
 
-type Peer = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
-
 /// Nothing where the program is not there.
 fn theirs(files: &[(String, Vec<u8>)], peer: &Peer) -> Result<Option<Row>> {
-    let (name, program, pack, unpack) = *peer;
-    let mut row = Row { name: name.into(), peer: true, bytes: 0, pack: 0.0, unpack: 0.0 };
+    let mut row = Row { name: peer.name.into(), peer: true, bytes: 0, pack: 0.0, unpack: 0.0 };
     for (file, bytes) in files {
         let started = Instant::now();
-        let Some(packed) = filter(program, pack, bytes)? else { return Ok(None) };
+        let Some(packed) = peer.pack(bytes)? else { return Ok(None) };
         row.pack += started.elapsed().as_secs_f64();
         row.bytes += packed.len() as u64;
         let started = Instant::now();
-        let back = filter(program, unpack, &packed)?.unwrap_or_default();
+        let back = peer.unpack(&packed)?;
         row.unpack += started.elapsed().as_secs_f64();
         if back != *bytes {
-            bail!("{name} did not bring {file} back");
+            bail!("{} did not bring {file} back", peer.name);
         }
     }
     Ok(Some(row))
-}
-
-/// Runs bytes through a program; nothing if it cannot be started.
-fn filter(program: &str, args: &[&str], bytes: &[u8]) -> Result<Option<Vec<u8>>> {
-    let directory = std::env::temp_dir().join(format!("brevity-bench-{}", std::process::id()));
-    fs::create_dir_all(&directory)?;
-    let path = directory.join("input");
-    let mut file = File::create(&path)?;
-    file.write_all(bytes)?;
-    let started =
-        Command::new(program).args(args).stdin(File::open(&path)?).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let result = started.ok().map(|mut child| -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        if let Some(stdout) = child.stdout.as_mut() {
-            stdout.read_to_end(&mut out)?;
-        }
-        if !child.wait()?.success() {
-            bail!("{program} {} failed", args.join(" "));
-        }
-        Ok(out)
-    });
-    fs::remove_dir_all(&directory)?;
-    result.transpose()
 }
 
 fn speed(raw: u64, seconds: f64) -> f64 {
@@ -303,7 +261,7 @@ mod tests {
         for peer in &PEERS {
             match theirs(&files, peer).unwrap() {
                 Some(row) => assert!(row.bytes < 2000, "{}", row.name),
-                None => println!("skipped: {} is not installed", peer.1),
+                None => println!("skipped: {} is not installed", peer.name),
             }
         }
         assert!(picture("text", &[row], 16_000).contains("<svg"));
