@@ -216,6 +216,44 @@ mod tests {
         }
     }
 
+    struct Four<'a>(&'a mut [i32; 4], [i32; 4], [u32; 4], i32, PairRates);
+
+    impl Task for Four<'_> {
+        type Output = (i32, [u32; 4]);
+        #[inline(always)]
+        fn run<S: Simd>(self) -> (i32, [u32; 4]) {
+            let dot = S::dot_four(self.0, &self.1);
+            S::train_four(self.0, &self.1, self.3);
+            (dot, S::learn_four(self.2, self.3 as u32 & 1, &self.4))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_learns_four_as_the_scalar_one(
+            weights in any::<[i32; 4]>(),
+            inputs in any::<[i32; 4]>(),
+            counters in any::<[u32; 4]>(),
+            error in any::<i32>(),
+            shifts in prop::array::uniform8(0u32..16),
+            first in 0u32..16,
+        ) {
+            let rates = PairRates {
+                upper: std::array::from_fn(|n| shifts[n]),
+                lower: std::array::from_fn(|n| shifts[4 + n]),
+                fresh: counters[2],
+                first,
+            };
+            let mut expected = weights;
+            let result = dispatch(Backend::Scalar, Four(&mut expected, inputs, counters, error, rates));
+            for backend in [Backend::Avx2, Backend::Avx512] {
+                let mut found = weights;
+                prop_assert_eq!(dispatch(backend, Four(&mut found, inputs, counters, error, rates)), result);
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+
     struct Learn<'a>(&'a mut Bank, &'a [(u8, bool)]);
 
     impl Task for Learn<'_> {
