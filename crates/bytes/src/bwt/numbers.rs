@@ -107,6 +107,21 @@ impl Mixture {
         }
     }
 
+    /// All of it for a loop: looked up once.
+    #[inline(always)]
+    fn view(&mut self) -> View<'_> {
+        View { counters: &mut self.counters, weights: &mut self.weights, logistic: self.logistic }
+    }
+}
+
+/// The parts of a mixture.
+struct View<'a> {
+    counters: &'a mut [u32],
+    weights: &'a mut [[i32; 4]],
+    logistic: &'static Logistic,
+}
+
+impl View<'_> {
     /// Codes a bit with `code` of its probability and learns it.
     #[inline(always)]
     fn bit<S: Simd>(&mut self, rates: &Rates, place: Place, code: impl FnOnce(u16) -> u32) -> u32 {
@@ -168,6 +183,7 @@ impl<S: Simd> Recorder<S> {
     #[inline(always)]
     fn flush(&mut self) {
         let [mut mixed, mut plain] = std::mem::take(&mut self.coders);
+        let mut mixture = self.mixture.view();
         let mut rest = &mut self.noted[..];
         while !rest.is_empty() {
             let rates = self.rates;
@@ -175,7 +191,7 @@ impl<S: Simd> Recorder<S> {
             for place in &mut *now {
                 let bit = place.set & 1;
                 let whole = Place { set: place.set >> 1, ..*place };
-                self.mixture.bit::<S>(&rates, whole, |p| {
+                mixture.bit::<S>(&rates, whole, |p| {
                     place.at[0] = p.into();
                     bit
                 });
@@ -186,8 +202,9 @@ impl<S: Simd> Recorder<S> {
             self.rates.pass(now.len() as u32);
             rest = later;
         }
+        let counters = &mut self.plain[..];
         for &(at, bit) in &self.simple {
-            let counter = &mut self.plain[at as usize];
+            let counter = &mut counters[at as usize];
             plain.code(bit, mean(*counter).into());
             *counter = learnt(*counter, bit, PLAIN[0], PLAIN[1]);
         }
@@ -243,7 +260,7 @@ impl<S: Simd> Bits for Reader<'_, S> {
     #[inline(always)]
     fn mixed(&mut self, bit: u32, place: Place) -> u32 {
         let coder = &mut self.coders[0];
-        let bit = self.mixture.bit::<S>(&self.rates, place, |p| coder.code(bit, p.into()));
+        let bit = self.mixture.view().bit::<S>(&self.rates, place, |p| coder.code(bit, p.into()));
         self.rates.pass(1);
         bit
     }
