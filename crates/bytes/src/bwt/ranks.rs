@@ -6,7 +6,11 @@
 //!
 //! A symbol that does not come again takes the last rank, which is soon expected there: what is behind all that come has no order.
 //!
-//! A stream begins with the number of symbols less one (8 bits) and the symbols by where they come first, each as one of those that are left.
+//! Of a rank, its class (the length of its binary form less one) is coded as three bits of a tree behind three contexts, mixed, as are all bits of lengths;
+//! the bits below the highest say little of each other: the upper two stand behind a counter of the symbol, the rest behind one of all symbols.
+//!
+//! There are two streams, which follow each other: mixed bits, whose bytes are counted in front (varint), and plain ones. The second begins with the number of
+//! symbols less one (8 bits) and the symbols by where they come first, each as one of those that are left.
 
 use super::numbers::{Bits, INPUTS, Place, Reader, Recorder};
 use crate::varint;
@@ -63,8 +67,9 @@ const LENGTH_SETS: u32 = 8 * RANK_NODES;
 const BIT_SETS: u32 = LENGTH_SETS + 8 * 16;
 const SETS: usize = BIT_SETS as usize + 32 * 8;
 
-/// Counters of the bits of ranks: of each symbol and each number that the bits from the highest on are.
-const PLAIN: usize = 256 * 256;
+/// Counters of the bits of ranks: of each symbol and class those of the upper two, behind them of all symbols those of the others.
+const PLAIN: usize = SHARED as usize + 256;
+const SHARED: u32 = 256 * 8 * 4;
 
 /// What is known of the symbols.
 struct Model {
@@ -131,8 +136,10 @@ impl Model {
             node = node << 1 | bits.mixed(wanted >> left & 1, place);
         }
         let mut found = 1;
-        for left in (0..node & 7).rev() {
-            let at = (u32::from(symbol) << 8) + found + (1 << (node & 7)) - 2;
+        let class = node & 7;
+        for left in (0..class).rev() {
+            let own = u32::from(symbol) << 5 | class << 2 | found;
+            let at = if found < 4 { own } else { SHARED + (1 << class) + found - 2 };
             found = found << 1 | bits.plain(rank >> left & 1, at);
         }
         self.known[usize::from(symbol)].ranks.push(found);

@@ -86,7 +86,7 @@ fn between(chunk: &[u8], first: u8, last: u8) -> u64 {
 #[inline(always)]
 fn set_from(bits: &[u64], at: usize) -> usize {
     let mut count = (!(bits.get(at / 64).copied().unwrap_or(0) >> (at % 64))).trailing_zeros() as usize;
-    while (at + count) % 64 == 0 && count > 0 {
+    while count > 0 && (at + count).is_multiple_of(64) {
         let more = (!bits.get((at + count) / 64).copied().unwrap_or(0)).trailing_zeros() as usize;
         count += more;
         if more < 64 {
