@@ -209,7 +209,7 @@ fn sort(bytes: &[u8]) -> Vec<u8> {
     varint::put(data.len() as u64, &mut out);
     varint::put(count as u64, &mut out);
     starts.iter().for_each(|&start| varint::put(start.into(), &mut out));
-    out.extend(bwt::ranks::encode(&sorted));
+    out.extend(bwt::ranks::encode(&sorted, backend()));
     out
 }
 
@@ -266,7 +266,7 @@ fn unsort(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     let starts = (0..bwt::chains(coded)).map(|_| number().map(|start| u32::try_from(start).unwrap_or(u32::MAX)));
     let starts: Vec<u32> = starts.collect::<Result<_, _>>()?;
     let mut sorted = vec![0; coded];
-    bwt::ranks::decode(rest, &mut sorted);
+    bwt::ranks::decode(rest, &mut sorted, backend());
     let data = bwt::backward(&sorted, &starts).ok_or(Failure::Malformed)?;
     restored(data, transform, count, length)
 }

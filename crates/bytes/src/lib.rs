@@ -18,6 +18,7 @@ mod error;
 pub mod level;
 pub mod lm;
 pub mod lz;
+mod pages;
 pub mod tensors;
 pub mod transform;
 pub mod varint;

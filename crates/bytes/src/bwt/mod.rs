@@ -8,6 +8,8 @@ mod numbers;
 pub mod ranks;
 mod suffixes;
 
+use crate::pages::Pages;
+
 /// Chains that are followed at once, at most.
 const CHAINS: usize = 16;
 
@@ -54,9 +56,9 @@ pub fn backward(bytes: &[u8], starts: &[u32]) -> Option<Vec<u8>> {
 }
 
 /// Of the row of each suffix, that of the one behind it; of the last one, that of the `whole` text.
-fn successors(bytes: &[u8], whole: usize, buckets: &Buckets) -> Vec<u32> {
+fn successors(bytes: &[u8], whole: usize, buckets: &Buckets) -> Pages<u32> {
     let mut place = buckets.starts;
-    let mut next = vec![0; bytes.len()];
+    let mut next = Pages::new(bytes.len());
     let mut lead = |from: usize, part: &[u8]| {
         for (row, &byte) in (from as u32..).zip(part) {
             let slot = &mut place[usize::from(byte)];

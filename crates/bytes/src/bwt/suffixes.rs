@@ -10,6 +10,7 @@
 //! not): so each suffix costs one look at a far place of the text, which is asked for ahead. A suffix that has had its turn is not needed any more:
 //! the last two passes leave the byte before it in its place, which is the transform.
 
+use crate::pages::Pages;
 use brevity_coding::simd::prefetch;
 
 /// Set where the pass at work has nothing to do for a suffix.
@@ -19,10 +20,17 @@ const DONE: u32 = 1 << 31;
 const AHEAD: usize = 24;
 
 /// A symbol of a text.
-trait Symbol: Copy + Ord {
+trait Symbol: Copy + Ord + Sized {
     /// Whether there are so many that their buckets are out of the cache.
     const MANY: bool;
     fn index(self) -> usize;
+
+    /// Whether so many symbols are the same at two places; not where one has fewer.
+    #[inline(always)]
+    fn same(text: &[Self], a: usize, b: usize, length: usize) -> bool {
+        let of = |from: usize| text.get(from..from.saturating_add(length));
+        matches!((of(a), of(b)), (Some(x), Some(y)) if x == y)
+    }
 }
 
 impl Symbol for u8 {
@@ -30,6 +38,19 @@ impl Symbol for u8 {
     #[inline(always)]
     fn index(self) -> usize {
         usize::from(self)
+    }
+
+    #[inline(always)]
+    fn same(text: &[u8], a: usize, b: usize, length: usize) -> bool {
+        let eight =
+            |from: usize| text.get(from..).and_then(|rest| rest.first_chunk()).map(|it| u64::from_le_bytes(*it));
+        match (eight(a), eight(b)) {
+            // Most pieces are short.
+            (Some(x), Some(y)) if length <= 8 => (x ^ y) << (64 - 8 * length) == 0,
+            _ => {
+                matches!((text.get(a..a.saturating_add(length)), text.get(b..b.saturating_add(length))), (Some(x), Some(y)) if x == y)
+            }
+        }
     }
 }
 
@@ -141,8 +162,11 @@ impl Goal<u8> for Before {
 /// first, and the places of the suffixes 0, `2^step`, 2 · `2^step`, … of at most 2³¹ − 1 bytes.
 pub fn transform(text: &[u8], step: u32) -> (Vec<u8>, Vec<u32>) {
     let Some(&last) = text.last() else { return Default::default() };
+    let mut large = Pages::new(text.len());
+    large.copy_from_slice(text);
+    let text = &large[..];
     let mut goal = Before { bytes: vec![0; text.len()], step, rows: vec![0; text.len().div_ceil(1 << step)] };
-    let mut order = vec![0; text.len()];
+    let mut order = Pages::new(text.len());
     let starts = starts(text, 256);
     sort_lms(text, &starts, &mut order);
     fall(text, starts[..256].to_vec(), &mut order, &mut goal);
@@ -232,12 +256,7 @@ fn name<T: Symbol>(text: &[T], lms: &[u32], order: &mut [u32]) -> usize {
         prefetch(names, ahead / 2);
         prefetch(text, ahead);
         let slot = &mut names[suffix as usize / 2];
-        let same = *slot == length
-            && {
-                let (a, b) = (earlier as usize, suffix as usize);
-                let length = length as usize;
-                matches!((text.get(a..a.saturating_add(length)), text.get(b..b.saturating_add(length))), (Some(x), Some(y)) if x == y)
-            };
+        let same = *slot == length && T::same(text, earlier as usize, suffix as usize, length as usize);
         name += u32::from(!same);
         (earlier, length) = (suffix, *slot);
         *slot = name - 1;

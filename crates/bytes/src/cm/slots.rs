@@ -4,8 +4,8 @@
 //! share a cache line. A context finds its slot among the four of its line by the check, or takes the one whose root has seen
 //! least.
 
+use crate::pages::Pages;
 use brevity_coding::simd::prefetch;
-use memmap2::MmapMut;
 
 /// A check byte, then the histories of nodes 1 to 15.
 pub type Slot = [u8; 16];
@@ -15,14 +15,9 @@ type Line = [Slot; 4];
 /// Lines of 64 bytes in a page of 4 KiB, the smallest table.
 const LINES_OF_A_PAGE: u32 = 64;
 
-enum Memory {
-    Mapped(MmapMut),
-    Owned(Vec<Line>),
-}
-
 /// The table. Its size is a power of two of lines.
 pub struct Slots {
-    memory: Memory,
+    lines: Pages<Line>,
     shift: u32,
 }
 
@@ -34,25 +29,12 @@ impl Slots {
     /// A table of `2^bits` bytes (at least 4 KiB), all empty.
     pub fn new(bits: u32) -> Self {
         let bits = bits.clamp(12, 36);
-        let bytes = 1usize << bits;
-        let memory = match MmapMut::map_anon(bytes) {
-            Ok(map) => {
-                #[cfg(target_os = "linux")]
-                let _ = map.advise(memmap2::Advice::HugePage);
-                Memory::Mapped(map)
-            }
-            Err(_) => Memory::Owned(vec![[[0; 16]; 4]; bytes / 64]),
-        };
-        Self { memory, shift: 64 - (bits - 6) }
+        Self { lines: Pages::new(1 << (bits - 6)), shift: 64 - (bits - 6) }
     }
 
     /// The table for a loop: looked up once.
     pub fn view(&mut self) -> View<'_> {
-        let lines = match &mut self.memory {
-            Memory::Mapped(map) => bytemuck::cast_slice_mut(&mut map[..]),
-            Memory::Owned(lines) => &mut lines[..],
-        };
-        View { lines, shift: self.shift }
+        View { lines: &mut self.lines, shift: self.shift }
     }
 }
 

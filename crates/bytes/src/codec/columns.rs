@@ -10,7 +10,7 @@ pub const COLUMNS: u8 = 9;
 /// Streams of a block.
 const STREAMS: usize = 3;
 
-/// Blocks up to here are coded both ways; of larger ones with context mixing a sample is.
+/// Blocks up to here are coded both ways; of larger ones a sample is, unless columns take more than a quarter of the bytes.
 const BOTH: usize = 1 << 20;
 /// Bytes of the sample, and the pieces that it consists of.
 const SAMPLE: usize = 1 << 18;
@@ -20,9 +20,18 @@ const LEARNING: usize = 4;
 
 /// Encodes a block as columns where that is shorter, and by itself otherwise.
 pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
+    let large = bytes.len() > BOTH;
+    if large && level.pipeline == Pipeline::Sort && !wins_on_sample(bytes, level) {
+        return pack(bytes, level, false);
+    }
     let Some(columns) = encode(bytes, level) else { return pack(bytes, level, false) };
-    let mixing = matches!(level.pipeline, Pipeline::Mix { .. });
-    if mixing && bytes.len() > BOTH && columns.len() < bytes.len() / 4 && wins_on_sample(bytes, level) {
+    let short = large && columns.len() < bytes.len() / 4;
+    let sure = match level.pipeline {
+        Pipeline::Lz(_) => false,
+        Pipeline::Sort => short,
+        Pipeline::Mix { .. } => short && wins_on_sample(bytes, level),
+    };
+    if sure {
         return columns;
     }
     let whole = pack(bytes, level, false);

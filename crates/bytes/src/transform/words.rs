@@ -15,6 +15,7 @@
 
 mod lexicon;
 
+use brevity_coding::simd::prefetch;
 use lexicon::Lexicon;
 use std::ops::Range;
 
@@ -35,6 +36,8 @@ const CAPACITY: [usize; 3] = [TIERS[0], TIERS[1] * 128, TIERS[2] * 128 * 128];
 
 /// Times that a word must occur to be listed.
 const LEAST: u32 = 7;
+/// Words that are looked for together.
+const TOGETHER: usize = 32;
 /// Longest word that is listed.
 const LONGEST: usize = 32;
 
@@ -48,8 +51,54 @@ enum Piece<'a> {
     High(&'a [u8]),
 }
 
+/// Which bytes of a text are letters: a bit for each.
+struct Letters {
+    small: Vec<u64>,
+    capital: Vec<u64>,
+}
+
+impl Letters {
+    fn of(text: &[u8]) -> Self {
+        let bits = |first, last| text.chunks(64).map(|chunk| between(chunk, first, last)).collect();
+        Self { small: bits(b'a', b'z'), capital: bits(b'A', b'Z') }
+    }
+}
+
+/// Of at most 64 bytes, which are between two ASCII letters.
+#[inline(always)]
+fn between(chunk: &[u8], first: u8, last: u8) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (from, to) = (EACH * u64::from(128 - first), EACH * u64::from(127 - last));
+    let mut bits = 0;
+    for (n, part) in chunk.chunks(8).enumerate() {
+        let eight = match part.first_chunk() {
+            Some(eight) => u64::from_le_bytes(*eight),
+            None => part.iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte)),
+        };
+        let low = eight & (EACH * 127);
+        let inside = (low + from) & !(low + to) & !eight & (EACH * 128);
+        bits |= ((inside >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * n);
+    }
+    bits
+}
+
+/// How many bits are set from this one on.
+#[inline(always)]
+fn set_from(bits: &[u64], at: usize) -> usize {
+    let mut count = (!(bits.get(at / 64).copied().unwrap_or(0) >> (at % 64))).trailing_zeros() as usize;
+    while count > 0 && (at + count).is_multiple_of(64) {
+        let more = (!bits.get((at + count) / 64).copied().unwrap_or(0)).trailing_zeros() as usize;
+        count += more;
+        if more < 64 {
+            break;
+        }
+    }
+    count
+}
+
 /// Cuts text into pieces.
-fn pieces<'a>(text: &'a [u8], mut emit: impl FnMut(Piece<'a>)) {
+#[inline(always)]
+fn pieces<'a>(text: &'a [u8], letters: &Letters, mut emit: impl FnMut(Piece<'a>)) {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         if byte >= 128 {
@@ -60,12 +109,11 @@ fn pieces<'a>(text: &'a [u8], mut emit: impl FnMut(Piece<'a>)) {
             emit(Piece::Plain(byte));
             at += 1;
         } else {
-            let run = |from: usize, is: fn(&u8) -> bool| from + text[from..].iter().take_while(|&b| is(b)).count();
             let (mark, end) = if byte.is_ascii_lowercase() {
-                (None, run(at, u8::is_ascii_lowercase))
+                (None, at + set_from(&letters.small, at))
             } else {
-                let uppers = run(at, u8::is_ascii_uppercase);
-                let end = run(uppers, u8::is_ascii_lowercase);
+                let uppers = at + set_from(&letters.capital, at);
+                let end = uppers + set_from(&letters.small, uppers);
                 match uppers - at {
                     1 => (Some(CAPITAL), end),
                     _ if uppers == end => (Some(UPPER), end),
@@ -108,18 +156,25 @@ fn choose(lexicon: &Lexicon) -> Vec<u32> {
     chosen
 }
 
+/// The code of a word; no bytes where there is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Code {
+    bytes: [u8; 3],
+    length: u8,
+}
+
 /// The code of the word of this rank.
-fn code(mut rank: usize) -> ([u8; 3], usize) {
+fn code(mut rank: usize) -> Code {
     if rank < CAPACITY[0] {
-        return ([128 + rank as u8, 0, 0], 1);
+        return Code { bytes: [128 + rank as u8, 0, 0], length: 1 };
     }
     rank -= CAPACITY[0];
     let low = |n: usize| 128 + (n % 128) as u8;
     if rank < CAPACITY[1] {
-        return ([(128 + TIERS[0] + rank / 128) as u8, low(rank), 0], 2);
+        return Code { bytes: [(128 + TIERS[0] + rank / 128) as u8, low(rank), 0], length: 2 };
     }
     rank -= CAPACITY[1];
-    ([(128 + TIERS[0] + TIERS[1] + rank / (128 * 128)) as u8, low(rank / 128), low(rank)], 3)
+    Code { bytes: [(128 + TIERS[0] + TIERS[1] + rank / (128 * 128)) as u8, low(rank / 128), low(rank)], length: 3 }
 }
 
 /// Bytes of the code that begins with this byte; 0 for none.
@@ -146,47 +201,58 @@ fn listed(letters: &Range<usize>) -> bool {
 
 /// The transformed text, the list of words at its head, and how many they are.
 pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
+    let known = Letters::of(text);
     let mut lexicon = Lexicon::default();
-    let mut standing = Vec::new();
-    pieces(text, |piece| {
+    let mut standing = Vec::with_capacity(text.len() / 8);
+    let mut keys = Vec::with_capacity(TOGETHER);
+    pieces(text, &known, |piece| {
         if let Piece::Word(_, letters) = piece
             && listed(&letters)
         {
-            standing.push(lexicon.count(text, letters));
+            keys.push(Lexicon::key(text, letters));
+            if keys.len() == TOGETHER {
+                lexicon.count(text, &keys, &mut standing);
+                keys.clear();
+            }
         }
     });
+    lexicon.count(text, &keys, &mut standing);
     let words = choose(&lexicon);
     let mut out = Vec::with_capacity(text.len() / 3 * 2);
-    let mut codes = vec![([0; 3], 0); lexicon.len()];
+    let mut codes = vec![Code::default(); lexicon.len()];
     for (rank, &word) in words.iter().enumerate() {
         out.extend_from_slice(lexicon.word(word));
         out.push(b'\n');
         codes[word as usize] = code(rank);
     }
     drop(lexicon);
-    let mut standing = standing.into_iter();
+    let mut place = 0;
     let mut before = Before::Other;
-    pieces(text, |piece| {
+    pieces(text, &known, |piece| {
         let space = matches!(piece, Piece::Plain(b' '));
         if let (Before::Space(_), false) = (before, matches!(piece, Piece::Word(..))) {
             out.push(b' ');
         }
         before = match piece {
             Piece::Word(mark, letters) => {
-                let word = if listed(&letters) { standing.next() } else { None };
-                let code = word.map(|word| codes[word as usize]).filter(|&(_, length)| length > 0);
-                let plain = mark.is_none() && code.is_none();
+                let mut code = Code::default();
+                if listed(&letters) {
+                    code = codes[standing[place] as usize];
+                    place += 1;
+                    prefetch(&codes, standing.get(place + TOGETHER).map_or(0, |&word| word as usize));
+                }
+                let plain = mark.is_none() && code.length == 0;
                 match before {
                     Before::Space(false) if plain => out.push(b' '),
                     Before::Word(_) => out.push(JOIN),
                     _ => {}
                 }
                 out.extend(mark);
-                match code {
-                    Some((bytes, length)) => bytes.iter().take(length).for_each(|&byte| out.push(byte)),
-                    None => out.extend(text[letters].iter().map(u8::to_ascii_lowercase)),
+                match code.length {
+                    0 => out.extend(text[letters].iter().map(u8::to_ascii_lowercase)),
+                    length => out.extend_from_slice(&code.bytes[..usize::from(length)]),
                 }
-                Before::Word(code.is_some())
+                Before::Word(code.length > 0)
             }
             Piece::Plain(_) if space => match before {
                 Before::Word(code) => Before::Space(code),
@@ -347,8 +413,8 @@ mod tests {
     #[test]
     fn codes_and_ranks_are_one_to_one() {
         for wanted in [0, 87, 88, 4183, 4184, 4184 + 131_071] {
-            let (bytes, length) = code(wanted);
-            let mut rest = bytes[1..length].iter().copied();
+            let Code { bytes, length } = code(wanted);
+            let mut rest = bytes[1..usize::from(length)].iter().copied();
             assert_eq!(rank(bytes[0], &mut rest), Some(wanted));
             assert_eq!(rest.next(), None);
         }

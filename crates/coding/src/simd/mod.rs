@@ -76,6 +76,45 @@ pub trait Simd: Copy {
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables);
     /// Rows become columns.
     fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16];
+
+    /// `Σ (w · x) >> 8`, each product and the sum in wrapping 32 bits.
+    #[inline(always)]
+    fn dot_four(weights: &[i32; 4], inputs: &[i32; 4]) -> i32 {
+        let products = weights.iter().zip(inputs).map(|(&w, &x)| w.wrapping_mul(x) >> 8);
+        products.fold(0, i32::wrapping_add)
+    }
+
+    /// `w += (x · error + 2¹⁵) >> 16`, in wrapping 32 bits.
+    #[inline(always)]
+    fn train_four(weights: &mut [i32; 4], inputs: &[i32; 4], error: i32) {
+        Scalar::train(weights, inputs, error);
+    }
+
+    /// Counters that learn a bit: in the upper and in the lower half of each a probability of a 1, whose distance from the bit shrinks by shares
+    /// of `2^-upper` and `2^-lower`; in one that is `fresh` by `2^-first`. All shifts are below 16.
+    #[inline(always)]
+    fn learn_four(counters: [u32; 4], bit: u32, rates: &PairRates) -> [u32; 4] {
+        let flip = bit.wrapping_neg();
+        std::array::from_fn(|lane| {
+            let new = counters[lane] == rates.fresh;
+            let [upper, lower] = [rates.upper, rates.lower].map(|rate| if new { rates.first } else { rate[lane] });
+            let far = counters[lane] ^ flip;
+            (far - (far >> upper & 0xFFFF_0000) - ((far & 0xFFFF) >> lower)) ^ flip
+        })
+    }
+}
+
+/// How fast four counters of two probabilities each learn.
+#[derive(Clone, Copy, Debug)]
+pub struct PairRates {
+    /// Of the upper halves.
+    pub upper: [u32; 4],
+    /// Of the lower halves.
+    pub lower: [u32; 4],
+    /// A counter that has learnt nothing yet.
+    pub fresh: u32,
+    /// Of such a one.
+    pub first: u32,
 }
 
 /// The specification.
@@ -243,6 +282,44 @@ mod tests {
             agree_narrow::<32>(&weights, &inputs, (error, dither));
             agree_narrow::<48>(&weights, &inputs, (error, dither));
             agree_narrow::<240>(&weights, &inputs, (error, dither));
+        }
+    }
+
+    struct Four<'a>(&'a mut [i32; 4], [i32; 4], [u32; 4], i32, PairRates);
+
+    impl Task for Four<'_> {
+        type Output = (i32, [u32; 4]);
+        #[inline(always)]
+        fn run<S: Simd>(self) -> (i32, [u32; 4]) {
+            let dot = S::dot_four(self.0, &self.1);
+            S::train_four(self.0, &self.1, self.3);
+            (dot, S::learn_four(self.2, self.3 as u32 & 1, &self.4))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_learns_four_as_the_scalar_one(
+            weights in any::<[i32; 4]>(),
+            inputs in any::<[i32; 4]>(),
+            counters in any::<[u32; 4]>(),
+            error in any::<i32>(),
+            shifts in prop::array::uniform8(0u32..16),
+            first in 0u32..16,
+        ) {
+            let rates = PairRates {
+                upper: std::array::from_fn(|n| shifts[n]),
+                lower: std::array::from_fn(|n| shifts[4 + n]),
+                fresh: counters[2],
+                first,
+            };
+            let mut expected = weights;
+            let result = dispatch(Backend::Scalar, Four(&mut expected, inputs, counters, error, rates));
+            for backend in [Backend::Avx2, Backend::Avx512] {
+                let mut found = weights;
+                prop_assert_eq!(dispatch(backend, Four(&mut found, inputs, counters, error, rates)), result);
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512 forms.
 
-use super::{RAMP, Simd, Task};
+use super::{PairRates, RAMP, Simd, Task};
 use crate::bank::{Bank, Held, LANES, Tables};
 use std::arch::x86_64::*;
 
@@ -145,6 +145,24 @@ impl Simd for Avx2 {
         // SAFETY: SSE2 is part of x86-64; rows and result are 16 times 16 bytes.
         unsafe { transpose(rows) }
     }
+
+    #[inline(always)]
+    fn dot_four(weights: &[i32; 4], inputs: &[i32; 4]) -> i32 {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { dot_four(weights, inputs) }
+    }
+
+    #[inline(always)]
+    fn train_four(weights: &mut [i32; 4], inputs: &[i32; 4], error: i32) {
+        // SAFETY: as above.
+        unsafe { train_four(weights, inputs, error) }
+    }
+
+    #[inline(always)]
+    fn learn_four(counters: [u32; 4], bit: u32, rates: &PairRates) -> [u32; 4] {
+        // SAFETY: as above.
+        unsafe { learn_four(counters, bit, rates) }
+    }
 }
 
 impl Simd for Avx512 {
@@ -269,6 +287,24 @@ impl Simd for Avx512 {
         // SAFETY: SSE2 is part of x86-64; rows and result are 16 times 16 bytes.
         unsafe { transpose(rows) }
     }
+
+    #[inline(always)]
+    fn dot_four(weights: &[i32; 4], inputs: &[i32; 4]) -> i32 {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { dot_four(weights, inputs) }
+    }
+
+    #[inline(always)]
+    fn train_four(weights: &mut [i32; 4], inputs: &[i32; 4], error: i32) {
+        // SAFETY: as above.
+        unsafe { train_four(weights, inputs, error) }
+    }
+
+    #[inline(always)]
+    fn learn_four(counters: [u32; 4], bit: u32, rates: &PairRates) -> [u32; 4] {
+        // SAFETY: as above.
+        unsafe { learn_four(counters, bit, rates) }
+    }
 }
 
 /// Products of sixteen weights and inputs, added in pairs.
@@ -363,5 +399,55 @@ unsafe fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
             _mm_storeu_si128(row.as_mut_ptr().cast(), column);
         }
         out
+    }
+}
+
+/// # Safety
+/// The machine must have SSE4.1.
+#[inline(always)]
+unsafe fn dot_four(weights: &[i32; 4], inputs: &[i32; 4]) -> i32 {
+    // SAFETY: loads of four numbers from arrays of four; the instructions are there, as the caller says.
+    unsafe {
+        let (w, x) = (_mm_loadu_si128(weights.as_ptr().cast()), _mm_loadu_si128(inputs.as_ptr().cast()));
+        let products = _mm_srai_epi32::<8>(_mm_mullo_epi32(w, x));
+        let pair = _mm_add_epi32(products, _mm_shuffle_epi32::<0b01_00_11_10>(products));
+        _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+    }
+}
+
+/// # Safety
+/// As [`dot_four`].
+#[inline(always)]
+unsafe fn train_four(weights: &mut [i32; 4], inputs: &[i32; 4], error: i32) {
+    // SAFETY: as in `dot_four`; the store goes where a load came from.
+    unsafe {
+        let place = weights.as_mut_ptr().cast::<__m128i>();
+        let x = _mm_loadu_si128(inputs.as_ptr().cast());
+        let scaled = _mm_add_epi32(_mm_mullo_epi32(x, _mm_set1_epi32(error)), _mm_set1_epi32(1 << 15));
+        _mm_storeu_si128(place, _mm_add_epi32(_mm_loadu_si128(place), _mm_srai_epi32::<16>(scaled)));
+    }
+}
+
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn learn_four(counters: [u32; 4], bit: u32, rates: &PairRates) -> [u32; 4] {
+    // SAFETY: as in `dot_four`.
+    unsafe {
+        let [held, upper, lower] =
+            [&counters, &rates.upper, &rates.lower].map(|numbers| _mm_loadu_si128(numbers.as_ptr().cast()));
+        let new = _mm_cmpeq_epi32(held, _mm_set1_epi32(rates.fresh as i32));
+        let first = _mm_set1_epi32(rates.first as i32);
+        let [upper, lower] = [upper, lower].map(|rate| _mm_blendv_epi8(rate, first, new));
+        let flip = _mm_set1_epi32(bit.wrapping_neg() as i32);
+        let far = _mm_xor_si128(held, flip);
+        let low = _mm_set1_epi32(0xFFFF);
+        let less = _mm_or_si128(
+            _mm_andnot_si128(low, _mm_srlv_epi32(far, upper)),
+            _mm_srlv_epi32(_mm_and_si128(far, low), lower),
+        );
+        let mut learnt = [0; 4];
+        _mm_storeu_si128(learnt.as_mut_ptr().cast(), _mm_xor_si128(_mm_sub_epi32(far, less), flip));
+        learnt
     }
 }

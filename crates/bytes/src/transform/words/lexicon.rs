@@ -1,5 +1,6 @@
 //! Words without regard to capitals, counted, each with a number.
 
+use brevity_coding::simd::prefetch;
 use std::ops::Range;
 
 /// Letters that are compared at once.
@@ -17,6 +18,14 @@ struct Entry {
     count: u32,
 }
 
+/// What is looked for of a word.
+pub struct Key {
+    hash: u64,
+    head: u64,
+    start: usize,
+    length: u32,
+}
+
 /// A table of words, probed in sequence.
 #[derive(Default)]
 pub struct Lexicon {
@@ -27,12 +36,9 @@ pub struct Lexicon {
 }
 
 impl Lexicon {
-    /// Counts the word of ASCII letters that stands here: its number.
-    #[inline]
-    pub fn count(&mut self, text: &[u8], at: Range<usize>) -> u32 {
-        if self.entries.len() * 2 >= self.slots.len() {
-            self.grow();
-        }
+    /// What is looked for of the word of ASCII letters that stands here.
+    #[inline(always)]
+    pub fn key(text: &[u8], at: Range<usize>) -> Key {
         let length = at.len();
         let head = small(text, at.start, length.min(CHUNK));
         let mut hash = head.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -40,12 +46,32 @@ impl Lexicon {
             let part = small(text, at.start + from, (length - from).min(CHUNK));
             hash = (hash.rotate_left(29) ^ part).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
         }
-        hash ^= hash >> 32;
+        Key { hash: hash ^ hash >> 32, head, start: at.start, length: length as u32 }
+    }
+
+    /// Counts the words of these keys, whose numbers go behind the others: memory is asked for ahead.
+    pub fn count(&mut self, text: &[u8], keys: &[Key], numbers: &mut Vec<u32>) {
+        while (self.entries.len() + keys.len()) * 2 >= self.slots.len() {
+            self.grow();
+        }
         let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
+        for key in keys {
+            prefetch(&self.slots, key.hash as usize & mask);
+        }
+        for key in keys {
+            prefetch(&self.entries, (self.slots[key.hash as usize & mask] as usize).saturating_sub(1));
+        }
+        numbers.extend(keys.iter().map(|key| self.count_one(text, key)));
+    }
+
+    #[inline(always)]
+    fn count_one(&mut self, text: &[u8], key: &Key) -> u32 {
+        let (length, at) = (key.length as usize, key.start..key.start + key.length as usize);
+        let mask = self.slots.len() - 1;
+        let mut slot = key.hash as usize & mask;
         while let Some(number) = self.slots[slot].checked_sub(1) {
             let entry = &mut self.entries[number as usize];
-            if entry.hash == hash && entry.head == head && entry.length as usize == length {
+            if entry.hash == key.hash && entry.head == key.head && entry.length as usize == length {
                 let known = &self.letters[entry.start as usize..][..length];
                 if length <= CHUNK || known[CHUNK..].eq_ignore_ascii_case(&text[at.start + CHUNK..at.end]) {
                     entry.count += 1;
@@ -56,7 +82,7 @@ impl Lexicon {
         }
         let start = self.letters.len() as u32;
         self.letters.extend(text[at].iter().map(u8::to_ascii_lowercase));
-        self.entries.push(Entry { hash, head, start, length: length as u32, count: 1 });
+        self.entries.push(Entry { hash: key.hash, head: key.head, start, length: key.length, count: 1 });
         self.slots[slot] = self.entries.len() as u32;
         self.slots[slot] - 1
     }
