@@ -13,7 +13,7 @@ use brevity_model::cache::{CacheShape, KvCache};
 use brevity_model::{Logits, Result, Sequence};
 
 /// Positions that a cache holds, where the model has as many.
-pub const WINDOW: usize = 1408;
+pub const WINDOW: usize = 3072;
 
 /// What the model has read of one text.
 #[derive(Clone)]

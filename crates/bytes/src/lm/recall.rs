@@ -11,7 +11,8 @@
 //! order written here.
 
 use super::contexts::{self, Contexts};
-use brevity_kernels::math;
+use brevity_kernels::math::lanes::exp;
+use brevity_kernels::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Contexts: the tokens back that each is made of.
 const CONTEXTS: [&[usize]; 5] = [&[1], &[1, 2], &[1, 2, 3], &[1, 2, 3, 4], &[2]];
@@ -36,11 +37,48 @@ pub struct Recall {
     /// Of the row at hand: each token's sum, and which weights are in it.
     boost: Vec<f32>,
     active: Vec<(u32, u16)>,
+    /// What each token that came is multiplied by.
+    factors: Vec<f32>,
+}
+
+/// `x ← exp x`, x between [`MOST`] and its negative.
+struct Factors<'a>(&'a mut [f32]);
+
+impl Kernel for Factors<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let most = s.splat(MOST);
+        for x in self.0.chunks_mut(LANES) {
+            let inside = s.min(s.max(s.load_part(x), s.neg(most)), most);
+            s.store_part(x, exp(s, inside));
+        }
+    }
+}
+
+/// Multiplies all by one number.
+struct Scale<'a> {
+    p: &'a mut [f32],
+    share: f32,
+}
+
+impl Kernel for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let share = s.splat(self.share);
+        for p in self.p.chunks_mut(LANES) {
+            let scaled = s.mul(s.load_part(p), share);
+            s.store_part(p, scaled);
+        }
+    }
 }
 
 /// Bytes that it takes for so many lanes over a vocabulary, and so many tokens at most.
 pub fn memory(vocabulary: usize, lanes: usize, tokens: usize) -> usize {
-    vocabulary * (lanes + 32) + contexts::memory(tokens.saturating_mul(CONTEXTS.len()))
+    vocabulary * (lanes + 40) + contexts::memory(tokens.saturating_mul(CONTEXTS.len()))
 }
 
 fn class(count: u32) -> usize {
@@ -75,21 +113,25 @@ impl Recall {
             squares: [0.0; WEIGHTS],
             boost: vec![0.0; vocabulary],
             active: Vec::new(),
+            factors: Vec::new(),
         }
     }
 
     /// Corrects the probabilities of a lane's next token, which sum to one.
     pub fn correct(&mut self, lane: usize, history: &[u32], p: &mut [f32]) {
         self.weigh(lane, history);
+        self.factors.clear();
+        self.factors.extend(self.seen.iter().map(|&token| self.boost[token as usize]));
+        dispatch(Factors(&mut self.factors));
         let mut sum = 1.0f32;
-        for &token in &self.seen {
+        for (&token, factor) in self.seen.iter().zip(&self.factors) {
             let p = &mut p[token as usize];
-            let raised = *p * math::exp(self.boost[token as usize].clamp(-MOST, MOST));
+            let raised = *p * factor;
             sum += raised - *p;
             *p = raised;
         }
         let share = 1.0 / sum.max(1e-6);
-        p.iter_mut().for_each(|p| *p *= share);
+        dispatch(Scale { p, share });
     }
 
     /// Sums the weights of every token that came.

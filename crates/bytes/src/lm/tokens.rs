@@ -32,6 +32,8 @@ pub const HEAD_START: usize = 384;
 const GUESSES: usize = 2;
 /// What n-grams must be sure of for the model not to be asked, in units of 2⁻¹⁶.
 const SURE: u16 = 64_000;
+/// What mixers learn by, as [`Mixer::learn`] takes it.
+const RATE: i32 = 12;
 /// What counters remember.
 const EXPERIENCE: u32 = 250;
 
@@ -101,7 +103,7 @@ impl Judge {
 
     fn learn(&mut self, question: &Question, hit: u32) {
         for mixer in &mut self.mixers {
-            mixer.learn::<Scalar>(&question.inputs, hit, 6);
+            mixer.learn::<Scalar>(&question.inputs, hit, RATE);
         }
     }
 

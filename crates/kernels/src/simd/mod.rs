@@ -192,6 +192,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// Asks for the cache line at `p`, which need not be there.
+#[inline(always)]
+pub(crate) fn fetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Sums 16 lanes: i with i + 8, then + 4, + 2, + 1.
 #[inline(always)]
 pub fn tree_sum(mut v: [f32; LANES]) -> f32 {

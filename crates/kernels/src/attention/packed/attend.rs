@@ -3,7 +3,7 @@
 use super::super::BLOCK;
 use super::super::attend::{TappedWeights, divide, weigh};
 use super::head::PackedHead;
-use super::part::Coding;
+use super::part::{Coding, Side};
 use super::repair::{repair_scores, repair_values};
 use super::rows::{FEW, Product};
 use super::scratch::{AskedRows, Scratch, Weights, Work};
@@ -271,7 +271,10 @@ impl Job<'_> {
         let (part, gains) = (&head.blocks[block].parts.k, head.blocks[block].gains.as_deref());
         let (steps, row, rows) = (part.steps(), self.steps(), asked.worth.len());
         let panels = 0..part.panel_count();
-        let mut product = WholeProduct { part, panels, x: asked.whole.as_ptr(), row, rows, out, stride, worth: None };
+        let next = head.next(block, Side::Keys);
+        next.into_iter().chain([&head.blocks[block].parts.v]).for_each(|part| part.fetch_parameters());
+        let (x, ahead) = (asked.whole.as_ptr(), next.map_or(std::ptr::null(), |next| next.at(0)));
+        let mut product = WholeProduct { part, panels, x, row, rows, out, stride, worth: None, ahead };
         match part.coding() {
             Coding::F32 | Coding::F16 => {
                 let x = Rows { at: asked.q.as_ptr(), row, step: 1 };
@@ -391,7 +394,9 @@ impl Job<'_> {
         unsafe {
             if whole {
                 let (x, row, worth) = (weights.whole, weights.step, Some(weights.worth));
-                let product = WholeProduct { part, panels: held, x, row, rows, out, stride, worth };
+                let next = head.next(block, Side::Values);
+                let ahead = next.map_or(std::ptr::null(), |next| next.at(panels.start));
+                let product = WholeProduct { part, panels: held, x, row, rows, out, stride, worth, ahead };
                 product.run(self.isa, &mut work.apart);
             } else {
                 Product { part, panels: held, x, rows, out, stride, carry: true }.run(self.isa, &mut work.wide);

@@ -4,6 +4,7 @@ use super::super::BLOCK;
 use super::feedback::Feedback;
 use super::part::{Coding, Part, Side};
 use super::repair::Recipe;
+use crate::simd::fetch;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -112,6 +113,20 @@ impl PackedHead {
     /// Slots in use.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The part that is read after one of block `block`: what it holds is far away, so it is asked for ahead.
+    pub(super) fn next(&self, block: usize, side: Side) -> Option<&Part> {
+        if let Some(after) = self.blocks.get(block + 2) {
+            let parts = Arc::as_ptr(&after.parts).cast::<u8>();
+            (0..size_of::<Parts>()).step_by(64).for_each(|line| fetch(parts.wrapping_add(line)));
+        }
+        match (self.blocks.get(block + 1), side) {
+            (Some(next), Side::Keys) => Some(&next.parts.k),
+            (Some(next), Side::Values) => Some(&next.parts.v),
+            (None, Side::Keys) => self.blocks.first().map(|first| &first.parts.v),
+            (None, Side::Values) => None,
+        }
     }
 
     /// Whether no slot is in use.

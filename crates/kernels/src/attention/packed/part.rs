@@ -7,7 +7,7 @@ use super::grid::{self, Coded};
 use super::repair::{Cut, Recipe, Repair};
 use crate::buffer::Lines;
 use crate::convert::{f16_to_f32, f32_to_f16};
-use crate::simd::LANES;
+use crate::simd::{LANES, fetch};
 use std::ops::Range;
 
 /// Keys or values: what lies across the lanes differs.
@@ -172,6 +172,18 @@ impl Part {
         &mut self.data[..codes]
     }
 
+    /// Where the panels from `panel` on lie.
+    #[inline(always)]
+    pub(super) fn at(&self, panel: usize) -> *const u8 {
+        self.data.as_ptr().wrapping_add(panel * self.panel_bytes())
+    }
+
+    /// Asks for scales and zero points.
+    #[inline(always)]
+    pub(super) fn fetch_parameters(&self) {
+        (0..self.parameters()).step_by(64).for_each(|line| fetch(self.data.as_ptr().wrapping_add(self.codes() + line)));
+    }
+
     /// The units of some panels.
     #[inline(always)]
     pub(super) fn panels(&self, panels: Range<usize>) -> &[u8] {
@@ -218,6 +230,26 @@ impl Part {
             Side::Values => (channel / LANES, slot, channel % LANES),
         };
         (panel * self.panel_bytes() + k / DEEP * self.coding.unit(), k % DEEP, lane)
+    }
+
+    /// Writes the codes of one token.
+    fn put_codes(&mut self, slot: usize, codes: impl Iterator<Item = u8>) {
+        let (panel, side) = (self.panel_bytes(), self.side);
+        with_values!(self.coding, V => match side {
+            Side::Keys => {
+                let units = self.data[slot / LANES * panel..][..panel].chunks_exact_mut(V::UNIT);
+                let mut codes = codes;
+                for unit in units {
+                    (0..DEEP).zip(&mut codes).for_each(|(k, code)| V::put(unit, k, slot % LANES, f32::from(code)));
+                }
+            }
+            Side::Values => {
+                for (channel, code) in codes.enumerate() {
+                    let unit = &mut self.data[channel / LANES * panel + slot / DEEP * V::UNIT..][..V::UNIT];
+                    V::put(unit, slot % DEEP, channel % LANES, f32::from(code));
+                }
+            }
+        })
     }
 
     fn put(&mut self, slot: usize, numbers: impl Iterator<Item = f32>) {
@@ -273,7 +305,7 @@ impl Part {
         };
         if !aligned {
             for (i, slot) in (first..first + many).enumerate() {
-                self.put(slot, coded.codes.iter().map(|codes| f32::from(codes[i])));
+                self.put_codes(slot, coded.codes.iter().map(|codes| codes[i]));
             }
             return;
         }

@@ -9,7 +9,7 @@ use super::rows::FEW;
 use crate::attention::BLOCK;
 use crate::buffer::Aligned;
 use crate::isa::Isa;
-use crate::simd::{Kernel, LANES, Simd, dispatch_on, kernel};
+use crate::simd::{Kernel, LANES, Simd, dispatch_on, fetch, kernel};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -161,6 +161,8 @@ pub(super) struct WholeProduct<'a> {
     pub stride: usize,
     /// What a number of each row is worth, so far apart: then sums, so multiplied, are added to what is there.
     pub worth: Option<(*const f32, usize)>,
+    /// Codes that are read next, as many: asked for meanwhile. Null: none are known.
+    pub ahead: *const u8,
 }
 
 impl WholeProduct<'_> {
@@ -276,6 +278,14 @@ unsafe fn tile<S: Simd, C: Codes, const R: usize, const P: usize, const A: usize
         let x = all.x.wrapping_add(row * all.row + unit * DEEP);
         for p in 0..P {
             let pairs = C::pairs(s, &panels[p][unit * C::BYTES..]);
+            if row == 0 && !all.ahead.is_null() {
+                let from = (strip.done + panel + p) * bytes + unit * C::BYTES;
+                let mut line = 0;
+                while line < C::BYTES {
+                    fetch(all.ahead.wrapping_add(from + line));
+                    line += 64;
+                }
+            }
             for k in 0..PAIRS {
                 for r in 0..R {
                     // SAFETY: two numbers of a row.

@@ -44,6 +44,12 @@ impl Out {
         unsafe {
             let at = self.data.add(row * self.stride + panel * PANEL);
             let n = PANEL.min(self.outputs - panel * PANEL);
+            if n == PANEL {
+                let sums = L::load(sums.as_ptr());
+                // `1·old + new` is rounded as `old + new` is.
+                let sums = if self.accumulate { L::fma(L::splat(1.0), L::load(at), sums) } else { sums };
+                return L::store(at, L::canonical(sums));
+            }
             let mut new = *sums;
             if self.accumulate {
                 for (new, old) in new[..n].iter_mut().zip(std::slice::from_raw_parts(at, n)) {
