@@ -73,14 +73,14 @@ const LINE: usize = 32;
 /// What a set of narrow weights has learnt when it is not new any more in any way.
 const OLD: u16 = 15 * NEW as u16;
 /// One in the units of narrow weights.
-pub const NARROW_ONE: i16 = 1 << 14;
+pub const NARROW_ONE: i16 = 1 << 12;
 
 /// A set of narrow weights, in whole cache lines and halves of them.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct NarrowSet<const X: usize>([i16; X]);
 
-/// A [`Mixer`] of many inputs, with weights of 2.14 fixed point from −2 to 2: half the memory, and twice as many in a vector. What a step is less than
+/// A [`Mixer`] of many inputs, with weights of 4.12 fixed point from −8 to 8: half the memory, and twice as many in a vector. What a step is less than
 /// a unit is not lost: it is rounded up as often as it should be, by a dither that runs through all values.
 #[derive(Clone, Debug)]
 pub struct NarrowMixer<const X: usize> {
@@ -117,7 +117,7 @@ impl<const X: usize> NarrowMixer<X> {
     pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
         let Some(weights) = self.sets.get(set) else { return 0 };
         self.chosen = set;
-        let output = S::narrow_dot(&weights.0, inputs) >> 14;
+        let output = S::narrow_dot(&weights.0, inputs) >> 12;
         self.p = logistic.squash(output);
         output.clamp(-MAX_STRETCH, MAX_STRETCH)
     }
@@ -129,7 +129,7 @@ impl<const X: usize> NarrowMixer<X> {
         let Some(learnt) = self.learnt.get_mut(self.chosen) else { return };
         let rate = rate + ((2 * rate) >> (*learnt / NEW as u16));
         *learnt += u16::from(*learnt < OLD);
-        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 6;
+        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 8;
         let error = error.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
         self.dither = self.dither.wrapping_add(DITHER);
         S::narrow_train(&mut set.0, inputs, error, self.dither);
@@ -167,13 +167,13 @@ mod tests {
         let logistic = Logistic::get();
         let mut mixer = NarrowMixer::<16>::new(1, 0);
         for _ in 0..10_000 {
-            // An eighth of a unit a step; three times that, then twice, while the set is new.
+            // A 32nd of a unit a step; three times that, then twice, while the set is new.
             mixer.mix::<Scalar>(&[0; 16], 0, logistic);
             mixer.learn::<Scalar>(&[16; 16], 1, 1);
         }
-        let expected = 10_000 * 512 * 16 / 65_536 + 3 * 256 * 512 * 16 / 65_536;
+        let expected = 10_000 * 128 * 16 / 65_536 + 3 * 256 * 128 * 16 / 65_536;
         for &weight in &mixer.sets[0].0 {
-            assert!((i32::from(weight) - expected).abs() < 60, "{weight} {expected}");
+            assert!((i32::from(weight) - expected).abs() < 16, "{weight} {expected}");
         }
     }
 

@@ -51,8 +51,8 @@ impl View<'_> {
         prefetch(self.lines, (hash >> self.shift) as usize);
     }
 
-    /// A hash whose line is in the same page as that of `first` and by all else comes from `second`: the page's address is known by
-    /// then, which is half of what a line costs.
+    /// A hash whose line is in the same page as that of `first` and by all else comes from `second`: the page's address is known
+    /// by then.
     #[inline(always)]
     pub fn beside(&self, first: u64, second: u64) -> u64 {
         let inside = u64::MAX >> (64 - LINES_OF_A_PAGE.ilog2() - self.shift);
