@@ -187,15 +187,17 @@ impl WholeProduct<'_> {
                 Strip::<C> { w, units, panels: self.panels.len(), all: &self, of: PhantomData, done: 0 },
             );
         }
+        // With many rows the codes themselves are the least of the work, and are read front to back.
+        let all = WholeProduct { ahead: std::ptr::null(), ..self };
         apart.reserve(WIDE * units * PAIRS * LANES);
-        for done in (0..self.panels.len()).step_by(WIDE) {
-            let panels = WIDE.min(self.panels.len() - done);
-            let first = self.panels.start + done;
+        for done in (0..all.panels.len()).step_by(WIDE) {
+            let panels = WIDE.min(all.panels.len() - done);
+            let first = all.panels.start + done;
             let apart = &mut apart[..panels * units * PAIRS * LANES];
-            let codes = self.part.panels(first..first + panels);
+            let codes = all.part.panels(first..first + panels);
             dispatch_on(isa, TakeApart::<C> { codes, to: apart, of: PhantomData });
             let w = bytemuck::cast_slice(apart);
-            dispatch_on(isa, Strip::<Pairs> { w, units, panels, all: &self, of: PhantomData, done });
+            dispatch_on(isa, Strip::<Pairs> { w, units, panels, all: &all, of: PhantomData, done });
         }
     }
 }
