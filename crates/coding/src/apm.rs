@@ -8,6 +8,8 @@ use crate::logistic::{Logistic, MAX_STRETCH};
 use crate::simd::{pages, prefetch};
 
 const POINTS: usize = 32;
+/// Between points that are asked for: even, so that the middle is one of them.
+const INTERVALS: usize = 30;
 /// log₂ of the log-odds, in units of 1/256, from the first point to the last.
 const SPAN: u32 = 12;
 
@@ -27,7 +29,7 @@ impl Apm {
     /// So many contexts, each the identity to begin with.
     pub fn new(contexts: usize) -> Self {
         let logistic = Logistic::get();
-        let at = |point: usize| ((point << SPAN) / (POINTS - 1)) as i32 - MAX_STRETCH;
+        let at = |point: usize| ((point << SPAN) / INTERVALS) as i32 - MAX_STRETCH;
         let identity = Line(std::array::from_fn(|point| logistic.squash(at(point))));
         Self { lines: pages::filled(contexts.max(1), identity), last: (0, 0) }
     }
@@ -46,7 +48,7 @@ impl Apm {
     /// Corrects log-odds (units of 1/256, ±2,047) in a context (the last one where there are not so many): a probability in units of 2⁻¹⁶.
     #[inline(always)]
     pub fn refine(&mut self, stretched: i32, context: usize) -> u16 {
-        let position = (stretched.clamp(-MAX_STRETCH, MAX_STRETCH) + MAX_STRETCH) as u32 * (POINTS as u32 - 1);
+        let position = (stretched.clamp(-MAX_STRETCH, MAX_STRETCH) + MAX_STRETCH) as u32 * INTERVALS as u32;
         let (low, share) = ((position >> SPAN) as usize & (POINTS - 1), (position >> (SPAN - 7)) & 127);
         let context = context.min(self.lines.len() - 1);
         let points = &self.lines[context].0;
