@@ -97,9 +97,9 @@ impl Simd for Avx2 {
                 let centred = _mm256_sub_epi32(_mm256_srli_epi32::<16>(counter), _mm256_set1_epi32(32_768));
                 *kinds = [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(stretched)), _mm256_srai_epi32::<5>(centred)];
             }
-            for kind in 0..2 {
-                let packed = _mm256_packs_epi32(halves[0][kind], halves[1][kind]);
-                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            let [first, second] = halves;
+            for (kind, (low, high)) in first.into_iter().zip(second).enumerate() {
+                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
                 _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES * kind).cast(), packed);
             }
         }
