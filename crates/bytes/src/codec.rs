@@ -19,7 +19,7 @@ use crate::cm::{self, Settings};
 use crate::level::{Level, Pipeline};
 use crate::tensors::base::{Base, Bases};
 use crate::tensors::{self, Segment};
-use crate::transform::{arm64, calls, records, words};
+use crate::transform::{arm64, calls, lines, records, words};
 use crate::{bwt, dna, lm, lz, varint};
 use brevity_coding::simd::Backend;
 use brevity_kernels::Isa;
@@ -305,6 +305,7 @@ fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
         lanes: if bytes.len() >= TWO_LANES { lanes } else { 1 },
         record: match transform {
+            Transform::None if lines::are_values(&data) => cm::LINES,
             Transform::None => records::length(&data),
             Transform::Arm64 => 4,
             Transform::Words | Transform::Calls => 0,

@@ -11,5 +11,5 @@ mod runs;
 mod slots;
 
 pub use beside::{Beside, Tree};
-pub use contexts::Recent;
+pub use contexts::{LINES, Recent};
 pub use model::{Lanes, Settings, decode, decode_beside, encode, encode_beside, memory};

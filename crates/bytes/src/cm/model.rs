@@ -257,7 +257,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         for bank in 0..B {
             let mut rows = [[0; 16]; BANK];
             for (i, row) in rows.iter_mut().enumerate() {
-                (self.places[bank][i], *row) = table.find(self.hashes[bank][i]);
+                (self.places[bank][i], *row) = table.find::<S>(self.hashes[bank][i]);
             }
             self.nodes[bank] = S::transpose(&rows);
         }

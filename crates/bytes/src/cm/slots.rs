@@ -5,7 +5,7 @@
 //! least.
 
 use crate::pages::Pages;
-use brevity_coding::simd::prefetch;
+use brevity_coding::simd::{Simd, prefetch};
 
 /// A check byte, then the histories of nodes 1 to 15.
 pub type Slot = [u8; 16];
@@ -61,18 +61,13 @@ impl View<'_> {
 
     /// Finds the slot of a hash, or clears the least of its line for it.
     #[inline(always)]
-    pub fn find(&mut self, hash: u64) -> (Place, Slot) {
+    pub fn find<S: Simd>(&mut self, hash: u64) -> (Place, Slot) {
         let index = (hash >> self.shift) as usize;
         let check = (hash as u8).max(1);
         let Some(line) = self.lines.get_mut(index) else { return (Place::default(), [0; 16]) };
-        let key =
-            |at: usize| if line[at][0] == check { at as u32 } else { 4 | u32::from(line[at][1]) << 3 | at as u32 };
-        // The slot whose check fits comes before all others; of those, the one whose root's history has the least number. No
-        // branch: whether a context is known is what cannot be predicted.
-        let least = key(0).min(key(1)).min(key(2).min(key(3)));
-        let at = (least & 3) as usize;
-        let kept = u128::from_le_bytes(line[at]);
-        let slot = if least < 4 { kept } else { u128::from(check) }.to_le_bytes();
+        let (at, fits) = S::choose(line, check);
+        let kept = if fits { u128::from_le_bytes(line[at]) } else { u128::from(check) };
+        let slot = kept.to_le_bytes();
         line[at] = slot;
         (Place((index as u32) << 2 | at as u32), slot)
     }

@@ -10,36 +10,34 @@ pub const COLUMNS: u8 = 9;
 /// Streams of a block.
 const STREAMS: usize = 3;
 
-/// Blocks up to here are coded both ways; of larger ones a sample is, unless columns take more than a quarter of the bytes.
+/// Blocks up to here are coded both ways; of larger ones a sample is, and they are only where it is near, where columns take more than a
+/// quarter of the bytes, and at the strong levels unless columns lose.
 const BOTH: usize = 1 << 20;
 /// Bytes of the sample, and the pieces that it consists of.
 const SAMPLE: usize = 1 << 18;
 const PIECES: usize = 8;
-/// Parts of a hundred by which columns of the sample may be longer: templates weigh more in it than in all of the block.
+/// Parts of a hundred by which columns of the sample must be longer or shorter to be sure: templates weigh more in it than in all of the block.
 const LEARNING: usize = 4;
 
 /// Encodes a block as columns where that is shorter, and by itself otherwise.
 pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
-    let large = bytes.len() > BOTH;
-    if large && level.pipeline == Pipeline::Sort && !wins_on_sample(bytes, level) {
+    let sampled = bytes.len() > BOTH && !matches!(level.pipeline, Pipeline::Lz(_));
+    let share = if sampled { share_of_sample(bytes, level) } else { 100 };
+    if share > 100 + LEARNING {
         return pack(bytes, level, false);
     }
     let Some(columns) = encode(bytes, level) else { return pack(bytes, level, false) };
-    let short = large && columns.len() < bytes.len() / 4;
-    let sure = match level.pipeline {
-        Pipeline::Lz(_) => false,
-        Pipeline::Sort => short,
-        Pipeline::Mix { .. } => short && wins_on_sample(bytes, level),
-    };
-    if sure {
+    // The larger models learn from a whole block what a sample cannot show.
+    let quick = !matches!(level.pipeline, Pipeline::Mix { banks, .. } if banks > 1);
+    if quick && share < 100 - LEARNING && columns.len() < bytes.len() / 4 {
         return columns;
     }
     let whole = pack(bytes, level, false);
     if columns.len() < whole.len() { columns } else { whole }
 }
 
-/// Whether columns win, more or less, on lines from all over the block.
-fn wins_on_sample(bytes: &[u8], level: &Level) -> bool {
+/// Bytes of columns for a hundred of the whole, of lines from all over the block.
+fn share_of_sample(bytes: &[u8], level: &Level) -> usize {
     let mut sample = Vec::with_capacity(SAMPLE);
     for piece in 0..PIECES {
         let from = bytes.len() / PIECES * piece;
@@ -48,7 +46,7 @@ fn wins_on_sample(bytes: &[u8], level: &Level) -> bool {
         sample.extend_from_slice(&part[..part.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)]);
     }
     let whole = pack(&sample, level, false).len();
-    encode(&sample, level).is_some_and(|columns| columns.len() * 100 <= whole * (100 + LEARNING))
+    encode(&sample, level).map_or(usize::MAX, |columns| columns.len() * 100 / whole.max(1))
 }
 
 fn encode(bytes: &[u8], level: &Level) -> Option<Vec<u8>> {

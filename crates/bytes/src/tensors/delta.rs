@@ -7,7 +7,8 @@
 //! - for 64 numbers together, whether any changed, behind what came of the two questions before;
 //! - for each of them, whether it did, behind the expectation and its two neighbours to the left: where changes are sparse this costs what
 //!   gaps between indices would, and less where some places are likelier than others;
-//! - the direction, behind the sign and the direction before; the number of bits of `|d|`; the top two below the first; the rest is raw.
+//! - whether it goes towards zero (weights decay), behind the expectation: the larger the value, the surer; the number of bits of `|d|`, behind
+//!   the expectation and that; the top two below the first; the rest is raw.
 
 use super::kind::Kind;
 use super::stream::take;
@@ -131,15 +132,15 @@ struct Model {
     rates: Rates,
     groups: [Counter; 4],
     changed: Vec<Counter>,
-    up: [Counter; 6],
-    /// Trees over the number of bits of a difference, 64 nodes each.
+    /// Whether a value comes nearer to zero.
+    nearer: Vec<Counter>,
+    /// Trees over the number of bits of a difference, 64 nodes each, of those that come nearer to zero and of the others.
     lengths: Vec<Counter>,
     /// The two bits below the first, for each number of bits.
     tops: [Counter; 4 * 64],
     widths: Widths,
-    /// Whether the last numbers changed, the last lowest; the last direction.
+    /// Whether the last numbers changed, the last lowest.
     before: usize,
-    direction: usize,
 }
 
 #[inline(always)]
@@ -158,18 +159,17 @@ impl Model {
             rates: Rates::get(),
             groups: [Counter::default(); 4],
             changed: vec![Counter::default(); EXPECTED * 4],
-            up: [Counter::default(); 6],
-            lengths: vec![Counter::default(); COARSE * 64],
+            nearer: vec![Counter::default(); COARSE],
+            lengths: vec![Counter::default(); 2 * COARSE * 64],
             tops: [Counter::default(); 4 * 64],
             widths: Widths::new(row, count, begin),
             before: 0,
-            direction: 2,
         }
     }
 
     /// Codes one difference behind the old bits.
     #[inline(always)]
-    fn difference<K: Plain>(&mut self, coder: &mut K, d: i64, expected: i32, negative: usize) -> i64 {
+    fn difference<K: Plain>(&mut self, coder: &mut K, d: i64, expected: i32, negative: bool) -> i64 {
         let place = ((expected - LOWEST) >> STEP).clamp(0, EXPECTED as i32 - 1) as usize;
         let counter = &mut self.changed[place << 2 | self.before & 3];
         let changed = bit(coder, counter, u32::from(d != 0), self.rates);
@@ -177,11 +177,9 @@ impl Model {
         if changed == 0 {
             return 0;
         }
-        let counter = &mut self.up[self.direction << 1 | negative];
-        let up = bit(coder, counter, u32::from(d > 0), self.rates);
-        self.direction = up as usize;
-        let magnitude = self.magnitude(coder, d.unsigned_abs(), place >> 1);
-        if up != 0 { magnitude as i64 } else { -(magnitude as i64) }
+        let nearer = bit(coder, &mut self.nearer[place >> 1], u32::from((d > 0) == negative), self.rates) != 0;
+        let magnitude = self.magnitude(coder, d.unsigned_abs(), place >> 1 | usize::from(nearer) * COARSE);
+        if nearer == negative { magnitude as i64 } else { -(magnitude as i64) }
     }
 
     #[inline(always)]
@@ -227,7 +225,7 @@ impl Model {
                 let predicted = self.widths.predict(column);
                 let from = format.order(bits);
                 let d = format.order(format.read(new)) - from;
-                let negative = (bits >> (format.bits - 1)) as usize & 1;
+                let negative = bits >> (format.bits - 1) & 1 == 1;
                 let d = self.difference(coder, d, predicted - exponent, negative);
                 format.write(format.unorder(from.wrapping_add(d)), new);
                 let width = exponent + octaves(d.unsigned_abs());

@@ -3,5 +3,6 @@
 pub mod arm64;
 pub mod calls;
 pub mod columns;
+pub mod lines;
 pub mod records;
 pub mod words;

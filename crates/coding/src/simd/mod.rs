@@ -77,6 +77,18 @@ pub trait Simd: Copy {
     /// Rows become columns.
     fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16];
 
+    /// Which of four rows begins with this byte, and true; or which has the least second byte, and false. The first of several.
+    #[inline(always)]
+    fn choose(rows: &[[u8; 16]; 4], first: u8) -> (usize, bool) {
+        let key = |at: usize| {
+            let [held, second, ..] = rows[at];
+            if held == first { at as u32 } else { 4 | u32::from(second) << 3 | at as u32 }
+        };
+        // No branch: which it is cannot be foreseen.
+        let least = key(0).min(key(1)).min(key(2)).min(key(3));
+        ((least & 3) as usize, least < 4)
+    }
+
     /// `Σ (w · x) >> 8`, each product and the sum in wrapping 32 bits.
     #[inline(always)]
     fn dot_four(weights: &[i32; 4], inputs: &[i32; 4]) -> i32 {
@@ -370,6 +382,32 @@ mod tests {
             prop_assert_eq!(expected[3][5], bytes[5 * 16 + 3]);
             for backend in [Backend::Avx2, Backend::Avx512] {
                 prop_assert_eq!(dispatch(backend, Turn(rows())), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_chosen_alike_on_every_backend(rows in prop::array::uniform4(prop::array::uniform2(0u8..4)), first in 0u8..4) {
+            struct Choose([[u8; 16]; 4], u8);
+            impl Task for Choose {
+                type Output = (usize, bool);
+                #[inline(always)]
+                fn run<S: Simd>(self) -> Self::Output {
+                    S::choose(&self.0, self.1)
+                }
+            }
+            let held = rows.map(|[check, root]| {
+                let mut row = [77; 16];
+                (row[0], row[1]) = (check, root.wrapping_mul(85));
+                row
+            });
+            let chosen = dispatch(Backend::Scalar, Choose(held, first));
+            let fits = rows.iter().position(|row| row[0] == first);
+            let least = || rows.iter().enumerate().min_by_key(|(_, row)| row[1]).map_or(0, |(at, _)| at);
+            prop_assert_eq!(chosen, (fits.unwrap_or_else(least), fits.is_some()));
+            for backend in [Backend::Avx2, Backend::Avx512] {
+                prop_assert_eq!(dispatch(backend, Choose(held, first)), chosen);
             }
         }
     }

@@ -107,10 +107,9 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
-        // SAFETY: Avx2 exists inside `with_avx2` only. Indices: experience is below 1,024, the number of reciprocals; a state is
+        // SAFETY: Avx2 exists inside `with_avx2` only. Indices: a state is
         // below 256, and the table of successors has two entries more for loads of four bytes.
         unsafe {
-            let reciprocals = tables.rates.0.as_ptr();
             let successors = tables.histories.next.as_ptr().cast::<i32>();
             let mut learnt = [0u32; LANES];
             let mut moved = [0u32; LANES];
@@ -118,7 +117,9 @@ impl Simd for Avx2 {
                 let counter = _mm256_loadu_si256(held.as_ptr().add(8 * half).cast());
                 let most = _mm256_set1_epi32(limit.min(1022) as i32);
                 let n = _mm256_min_epi32(_mm256_and_si256(counter, _mm256_set1_epi32(1023)), most);
-                let rate = _mm256_i32gather_epi32::<4>(reciprocals, n);
+                // The quotient is exact enough that it never rounds up to the next integer: faster than looking it up.
+                let odd = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(n, n), _mm256_set1_epi32(3)));
+                let rate = _mm256_cvttps_epi32(_mm256_div_ps(_mm256_set1_ps(32_768.0), odd));
                 let p = _mm256_srli_epi32::<10>(counter);
                 let target = _mm256_set1_epi32(if bit != 0 { (1 << 22) - 1 } else { 0 });
                 let error = _mm256_srai_epi32::<6>(_mm256_sub_epi32(target, p));
@@ -138,6 +139,12 @@ impl Simd for Avx2 {
                 states[lane] = moved[lane] as u8;
             }
         }
+    }
+
+    #[inline(always)]
+    fn choose(rows: &[[u8; 16]; 4], first: u8) -> (usize, bool) {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { choose(rows, first) }
     }
 
     #[inline(always)]
@@ -243,43 +250,20 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
-        // SAFETY: Avx512 exists inside `with_avx512` only. Indices: lane · 256 + state is below 4,096, the number of counters; a
-        // probability of 12 bits is below 4,096, and the table of stretches has two entries more for loads of four bytes.
-        unsafe {
-            let counter = _mm512_i32gather_epi32::<4>(lanes16(states), bank.counters.as_ptr().cast());
-            _mm512_storeu_si512(held.as_mut_ptr().cast(), counter);
-            let stretches = tables.logistic.stretch.as_ptr().cast();
-            let stretched = _mm512_i32gather_epi32::<2>(_mm512_srli_epi32::<20>(counter), stretches);
-            let centred = _mm512_sub_epi32(_mm512_srli_epi32::<16>(counter), _mm512_set1_epi32(32_768));
-            _mm256_storeu_si256(inputs.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(stretched));
-            let centred = _mm512_cvtepi32_epi16(_mm512_srai_epi32::<5>(centred));
-            _mm256_storeu_si256(inputs.as_mut_ptr().add(LANES).cast(), centred);
-        }
+        // Two gathers of eight take less time than one of sixteen on Zen 4.
+        Avx2::predict(bank, states, held, inputs, tables);
     }
 
     #[inline(always)]
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
-        // SAFETY: Avx512 exists inside `with_avx512` only. Indices: experience is below 1,024, the number of reciprocals; a state
-        // is below 256, and the table of successors has two entries more; counters as in `predict`, all sixteen different.
-        unsafe {
-            let counter = _mm512_loadu_si512(held.as_ptr().cast());
-            let most = _mm512_set1_epi32(limit.min(1022) as i32);
-            let n = _mm512_min_epi32(_mm512_and_si512(counter, _mm512_set1_epi32(1023)), most);
-            let rate = _mm512_i32gather_epi32::<4>(n, tables.rates.0.as_ptr());
-            let p = _mm512_srli_epi32::<10>(counter);
-            let target = _mm512_set1_epi32(if bit != 0 { (1 << 22) - 1 } else { 0 });
-            let error = _mm512_srai_epi32::<6>(_mm512_sub_epi32(target, p));
-            let p = _mm512_add_epi32(p, _mm512_srai_epi32::<8>(_mm512_mullo_epi32(error, rate)));
-            let n = _mm512_mask_add_epi32(n, _mm512_cmplt_epi32_mask(n, most), n, _mm512_set1_epi32(1));
-            let result = _mm512_or_si512(_mm512_slli_epi32::<10>(p), n);
-            let index = lanes16(states);
-            _mm512_i32scatter_epi32::<4>(bank.counters.as_mut_ptr().cast(), index, result);
-            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(states.as_ptr().cast()));
-            let next = _mm512_i32gather_epi32::<2>(bytes, tables.histories.next.as_ptr().cast());
-            let next = _mm512_srl_epi32(next, _mm_cvtsi32_si128(if bit != 0 { 8 } else { 0 }));
-            let low = _mm512_and_si512(next, _mm512_set1_epi32(255));
-            _mm_storeu_si128(states.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
-        }
+        // A scatter takes more time than sixteen stores.
+        Avx2::learn(bank, states, held, bit, limit, tables);
+    }
+
+    #[inline(always)]
+    fn choose(rows: &[[u8; 16]; 4], first: u8) -> (usize, bool) {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { choose(rows, first) }
     }
 
     #[inline(always)]
@@ -363,21 +347,6 @@ unsafe fn lanes8(states: &[u8; LANES], half: usize) -> __m256i {
     }
 }
 
-/// Places of sixteen counters: `lane · 256 + state`.
-///
-/// # Safety
-/// The machine must have AVX-512 F.
-#[inline(always)]
-unsafe fn lanes16(states: &[u8; LANES]) -> __m512i {
-    // SAFETY: sixteen bytes are there.
-    unsafe {
-        let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(states.as_ptr().cast()));
-        let ramp =
-            _mm512_setr_epi32(0, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840);
-        _mm512_add_epi32(bytes, ramp)
-    }
-}
-
 /// Four rounds of interleaving rows `i` and `i + 8`.
 ///
 /// # Safety
@@ -399,6 +368,29 @@ unsafe fn transpose(rows: &[[u8; 16]; 16]) -> [[u8; 16]; 16] {
             _mm_storeu_si128(row.as_mut_ptr().cast(), column);
         }
         out
+    }
+}
+
+/// The least of four keys, one more than the second byte, 0 where the first one fits.
+///
+/// # Safety
+/// The machine must have SSE4.1.
+#[inline(always)]
+unsafe fn choose(rows: &[[u8; 16]; 4], first: u8) -> (usize, bool) {
+    // SAFETY: the instructions are there, as the caller says.
+    unsafe {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at: usize| i32::from(u16::from_le_bytes([rows[at][0], rows[at][1]])));
+        let mut begins = _mm_cvtsi32_si128(a);
+        begins = _mm_insert_epi16::<1>(begins, b);
+        begins = _mm_insert_epi16::<2>(begins, c);
+        begins = _mm_insert_epi16::<3>(begins, d);
+        let checks = _mm_and_si128(begins, _mm_set1_epi16(255));
+        let fits = _mm_cmpeq_epi16(checks, _mm_set1_epi16(first.into()));
+        let keys = _mm_sub_epi16(_mm_srli_epi16::<8>(begins), _mm_set1_epi16(-1));
+        // The upper four are out.
+        let keys = _mm_or_si128(_mm_andnot_si128(fits, keys), _mm_set_epi64x(-1, 0));
+        let least = _mm_cvtsi128_si32(_mm_minpos_epu16(keys)) as u32;
+        ((least >> 16 & 3) as usize, least & 0xFFFF == 0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which contexts a byte is predicted in.
 
 mod far;
+mod lines;
 mod plain;
 mod text;
 
@@ -12,6 +13,9 @@ use crate::transform::words::code_length;
 pub const BANK: usize = 16;
 /// A hash for each context, in banks.
 pub type Hashes<const B: usize> = [[u64; BANK]; B];
+
+/// As the length of a record: lines of values, no records.
+pub const LINES: usize = 1;
 
 /// What contexts are made of: the bytes before, and what they say of words and lines.
 #[derive(Clone, Default)]
@@ -32,6 +36,8 @@ pub struct Recent {
     pub lines: [usize; 2],
     /// The byte above.
     pub above: u32,
+    /// Where records are lines: hash of the line so far.
+    pub value: u32,
     /// The length of a record (0: none), the position in it, the bytes at this place of the last two records and the one behind.
     pub record: usize,
     pub field: usize,
@@ -114,7 +120,11 @@ impl Recent {
         }
         let above = self.lines[0] + self.column as usize;
         self.above = if above < self.lines[1] { bytes.get(above).map_or(0, |&b| u32::from(b)) } else { 0 };
-        if self.record > 0 {
+        if self.record == LINES {
+            let value = (self.value.wrapping_add(u32::from(byte)).wrapping_add(1)).wrapping_mul(0x2F0B_4C47);
+            self.value = if byte == b'\n' { 0 } else { value };
+        }
+        if self.record > LINES {
             self.field = if self.field + 1 == self.record { 0 } else { self.field + 1 };
             let back = |distance: usize| {
                 let place = at.checked_sub(distance).filter(|&place| place >= start);
@@ -132,8 +142,10 @@ pub type Expected = [u32; 3];
 #[inline(always)]
 pub fn hashes<const B: usize>(r: &Recent, expected: Expected, out: &mut Hashes<B>) {
     let far = r.far.as_deref();
+    let lines = r.record == LINES;
     for (bank, out) in out.iter_mut().enumerate() {
-        *out = match (bank, r.text, far) {
+        *out = match (bank, r.text || lines, far) {
+            (0, true, _) if lines => lines::first(r, expected[0]),
             (0, true, _) => text::first(r, expected[0]),
             (1, true, _) => text::second(r, expected[0]),
             (2, true, Some(far)) => text::third(r, far, expected),
@@ -152,7 +164,11 @@ pub fn hashes<const B: usize>(r: &Recent, expected: Expected, out: &mut Hashes<B
 /// first map (below 16): fixed during a byte.
 #[inline(always)]
 pub fn sets(r: &Recent) -> [usize; 5] {
-    if r.text { text::sets(r) } else { plain::sets(r) }
+    match (r.text, r.record) {
+        (true, _) => text::sets(r),
+        (false, LINES) => lines::sets(r),
+        (false, _) => plain::sets(r),
+    }
 }
 
 #[inline(always)]

@@ -5,23 +5,9 @@ use super::{BANK, Expected, Far, Recent, hash2};
 #[inline(always)]
 pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
     let c4 = r.c4;
-    let [above, above2, beside] = r.earlier;
-    let field = r.field as u32;
-    // What stands in records, or further gaps where there are none.
-    let place = if r.record > 3 {
-        [
-            hash2(above << 8 | c4 & 0xFF, field),
-            hash2(above << 8 | above2, 0x1_0000),
-            hash2(field, 0x2_0000 | c4 & 0xFF),
-            hash2(above << 16 | beside << 8 | c4 & 0xFF, 0x3_0000),
-        ]
-    } else {
-        [
-            hash2(r.c8 & 0xFF, c4),
-            hash2(c4 & 0xFFFF_0000, 0x1_0000 | field),
-            hash2(c4 & 0xFF_0000, 0x2_0000 | field),
-            hash2(c4 & 0xFF00_00FF, 0x3_0000 | field),
-        ]
+    let [place0, place1, place2, place3] = match r.record {
+        0..=3 => gaps(r),
+        _ => records(r),
     };
     [
         hash2(0, c4 & 0xFF),
@@ -34,12 +20,37 @@ pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
         hash2(c4 & 0xFF_FF00, 0x200),
         hash2(c4 & 0xFF00_FF00, 0x300),
         hash2(c4 & 0xF0F0_F0F0, r.c8 & 0xF0F0),
-        place[0],
-        place[1],
-        place[2],
-        place[3],
+        place0,
+        place1,
+        place2,
+        place3,
         hash2(c4 & 0xFFFF_F8F8, 0x400),
         hash2(expected, 0),
+    ]
+}
+
+/// What stands in the same place of the records before.
+#[inline(always)]
+fn records(r: &Recent) -> [u64; 4] {
+    let [above, above2, beside] = r.earlier;
+    let (last, field) = (r.c4 & 0xFF, r.field as u32);
+    [
+        hash2(above << 8 | last, field),
+        hash2(above << 8 | above2, 0x1_0000),
+        hash2(field, 0x2_0000 | last),
+        hash2(above << 16 | beside << 8 | last, 0x3_0000),
+    ]
+}
+
+/// Further gaps, with the place in short records.
+#[inline(always)]
+fn gaps(r: &Recent) -> [u64; 4] {
+    let (c4, field) = (r.c4, r.field as u32);
+    [
+        hash2(r.c8 & 0xFF, c4),
+        hash2(c4 & 0xFFFF_0000, 0x1_0000 | field),
+        hash2(c4 & 0xFF_0000, 0x2_0000 | field),
+        hash2(c4 & 0xFF00_00FF, 0x3_0000 | field),
     ]
 }
 
