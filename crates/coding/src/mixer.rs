@@ -72,6 +72,8 @@ impl<const X: usize> Mixer<X> {
 const LINE: usize = 32;
 /// What a set of narrow weights has learnt when it is not new any more in any way.
 const OLD: u16 = 15 * NEW as u16;
+/// Steps in which new sets of narrow weights inherit: later ones are rare contexts, and better off with what all began with.
+const YOUNG: u32 = 1 << 17;
 /// One in the units of narrow weights.
 pub const NARROW_ONE: i16 = 1 << 12;
 
@@ -88,6 +90,7 @@ pub struct NarrowMixer<const X: usize> {
     /// How often each learnt, up to [`OLD`].
     learnt: Vec<u16>,
     chosen: usize,
+    steps: u32,
     p: u16,
     dither: u16,
 }
@@ -96,7 +99,14 @@ impl<const X: usize> NarrowMixer<X> {
     /// So many sets (at least one), all weights the same to begin with.
     pub fn new(sets: usize, weight: i16) -> Self {
         let sets = sets.max(1);
-        Self { sets: vec![NarrowSet([weight; X]); sets], learnt: vec![0; sets], chosen: 0, p: 32_768, dither: 0 }
+        Self {
+            sets: vec![NarrowSet([weight; X]); sets],
+            learnt: vec![0; sets],
+            chosen: 0,
+            steps: 0,
+            p: 32_768,
+            dither: 0,
+        }
     }
 
     /// Gives one input another weight to begin with, in every set.
@@ -112,11 +122,12 @@ impl<const X: usize> NarrowMixer<X> {
         }
     }
 
-    /// Mixes the inputs (±2,047) with the weights of `set` (nothing where there are not so many): log-odds in units of 1/256. A set
-    /// that has learnt nothing begins with the weights of the set before.
+    /// Mixes the inputs (±2,047) with the weights of `set` (nothing where there are not so many): log-odds in units of 1/256. In the first
+    /// [`YOUNG`] steps a set that has learnt nothing begins with the weights of the set before.
     #[inline(always)]
     pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
-        if self.learnt.get(set) == Some(&0)
+        if self.steps < YOUNG
+            && self.learnt.get(set) == Some(&0)
             && let Some(&last) = self.sets.get(self.chosen)
             && let Some(new) = self.sets.get_mut(set)
         {
@@ -129,15 +140,16 @@ impl<const X: usize> NarrowMixer<X> {
         output.clamp(-MAX_STRETCH, MAX_STRETCH)
     }
 
-    /// Learns the bit that came after the last mix, as [`Mixer::learn`] does; a new set only twice as fast, as it inherits.
+    /// Learns the bit that came after the last mix, as [`Mixer::learn`] does.
     #[inline(always)]
     pub fn learn<S: Simd>(&mut self, inputs: &[i16; X], bit: u32, rate: i32) {
         let Some(set) = self.sets.get_mut(self.chosen) else { return };
         let Some(learnt) = self.learnt.get_mut(self.chosen) else { return };
-        let rate = rate + (rate >> (*learnt / NEW as u16));
+        let rate = rate + ((2 * rate) >> (*learnt / NEW as u16));
         *learnt += u16::from(*learnt < OLD);
         let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 8;
         let error = error.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        self.steps = self.steps.saturating_add(1);
         self.dither = self.dither.wrapping_add(DITHER);
         if error != 0 {
             S::narrow_train(&mut set.0, inputs, error, self.dither);
@@ -176,11 +188,11 @@ mod tests {
         let logistic = Logistic::get();
         let mut mixer = NarrowMixer::<16>::new(1, 0);
         for _ in 0..10_000 {
-            // A 32nd of a unit a step; twice that while the set is new.
+            // A 32nd of a unit a step; three times that, then twice, while the set is new.
             mixer.mix::<Scalar>(&[0; 16], 0, logistic);
             mixer.learn::<Scalar>(&[16; 16], 1, 1);
         }
-        let expected = 10_000 * 128 * 16 / 65_536 + 256 * 128 * 16 / 65_536;
+        let expected = 10_000 * 128 * 16 / 65_536 + 3 * 256 * 128 * 16 / 65_536;
         for &weight in &mixer.sets[0].0 {
             assert!((i32::from(weight) - expected).abs() < 16, "{weight} {expected}");
         }
