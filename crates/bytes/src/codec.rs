@@ -35,7 +35,11 @@ pub(crate) const DELTA: u8 = 7;
 pub(crate) use columns::COLUMNS;
 
 /// Banks of contexts that there are, with sixteen times the networks beside.
-const BANKS: [u8; 4] = [1, 4, 0x14, 0x24];
+const BANKS: [u8; 4] = [1, 4, cm::WIDE, 0x10 | cm::WIDE];
+
+/// Bytes of the smallest block whose words become codes before the widest models: they know words by their letters, and a list of words is not free;
+/// but codes leave more room in a table that is full.
+const WIDE_WORDS: usize = 4 << 20;
 
 /// Blocks from this size take two lanes.
 const TWO_LANES: usize = 1 << 20;
@@ -97,9 +101,13 @@ pub fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// log₂ of the table of so many banks for so many bytes, at most `most`: 128 bytes and more for each of them, four times as many where
-/// four banks share it.
+/// four banks share it, sixteen times where six do.
 pub fn table_bits(length: usize, most: u32, banks: u8) -> u32 {
-    let share = if banks & 15 > 1 { 9 } else { 7 };
+    let share = match banks & 15 {
+        1 => 7,
+        cm::WIDE => 11,
+        _ => 9,
+    };
     (length.max(1).ilog2() + share).clamp(16, most)
 }
 
@@ -203,7 +211,7 @@ impl Transform {
 
 fn sort(bytes: &[u8]) -> Vec<u8> {
     let transform = Transform::choose(bytes);
-    let (data, count) = transformed(bytes, transform);
+    let (data, count) = transformed(bytes, transform, words::LEAST);
     let (sorted, starts) = bwt::forward(&data);
     let mut out = vec![SORT, transform as u8];
     varint::put(data.len() as u64, &mut out);
@@ -271,10 +279,10 @@ fn unsort(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     restored(data, transform, count, length)
 }
 
-/// Bytes after a transform, and the number of words that were listed.
-fn transformed(bytes: &[u8], transform: Transform) -> (Vec<u8>, usize) {
+/// Bytes after a transform, and the number of words that were listed, which occur `least` times.
+fn transformed(bytes: &[u8], transform: Transform, least: u32) -> (Vec<u8>, usize) {
     match transform {
-        Transform::Words => words::forward(bytes),
+        Transform::Words => words::forward(bytes, least),
         Transform::None => (bytes.to_vec(), 0),
         Transform::Calls => {
             let mut data = bytes.to_vec();
@@ -299,9 +307,11 @@ fn restored(mut data: Vec<u8>, transform: Transform, words: usize, length: usize
 
 fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
     let transform = Transform::choose(bytes);
-    let (mut data, count) = transformed(bytes, transform);
+    let spelt = banks & 15 == cm::WIDE && bytes.len() < WIDE_WORDS;
+    let least = if spelt { u32::MAX } else { words::LEAST };
+    let (mut data, count) = transformed(bytes, transform, least);
     let settings = Settings {
-        table_bits: table_bits(data.len(), most, banks),
+        table_bits: table_bits(data.len().min(bytes.len()), most, banks),
         match_bits: data.len().max(1).ilog2().clamp(12, 22),
         lanes: if bytes.len() >= TWO_LANES { lanes } else { 1 },
         record: match transform {
@@ -317,6 +327,7 @@ fn mix(bytes: &[u8], most: u32, banks: u8, lanes: usize) -> Vec<u8> {
     };
     let streams = match banks & 15 {
         1 => cm::encode::<1, 48>(&mut data, settings, backend()),
+        cm::WIDE => cm::encode::<6, 320>(&mut data, settings, backend()),
         _ => cm::encode::<4, 224>(&mut data, settings, backend()),
     };
     let mut out = vec![MIX, transform as u8, settings.table_bits as u8, settings.match_bits as u8];
@@ -399,6 +410,7 @@ fn unmix(rest: &[u8], length: usize, memory: u64) -> Result<Vec<u8>, Failure> {
     let mut out = vec![0; coded];
     match banks & 15 {
         1 => cm::decode::<1, 48>([a, b], &mut out, settings, backend()),
+        cm::WIDE => cm::decode::<6, 320>([a, b], &mut out, settings, backend()),
         _ => cm::decode::<4, 224>([a, b], &mut out, settings, backend()),
     }
     restored(out, transform, count, length)
@@ -446,7 +458,7 @@ mod tests {
     #[test]
     fn the_same_bits_without_vectors() {
         let text = include_bytes!("codec.rs");
-        for (level, length) in [(3, text.len()), (5, text.len()), (7, 6000), (9, 1500)] {
+        for (level, length) in [(3, text.len()), (5, text.len()), (7, 6000), (8, 3000), (9, 1500)] {
             let (text, level) = (&text[..length], &LEVELS[level - 1]);
             let packed = encode(text, level);
             for isa in Isa::available() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 type Sample = (&'static str, fn() -> Vec<u8>, u8);
 
 /// Of streams.
-const KINDS: [Sample; 19] = [
+const KINDS: [Sample; 20] = [
     ("text-1", text, 1),
     ("text-2", text, 2),
     ("text-3", text, 3),
@@ -25,6 +25,7 @@ const KINDS: [Sample; 19] = [
     ("text-9", text, 9),
     ("records-5", records, 5),
     ("records-7", records, 7),
+    ("records-8", records, 8),
     ("bases-5", bases, 5),
     ("x86-5", x86, 5),
     ("arm64-5", arm64, 5),

@@ -28,6 +28,18 @@ impl Tables {
     }
 }
 
+/// Makes the inputs of a [`Simd::predict`](crate::simd::Simd::predict) such that a context says nothing where it is new, and where all its bits
+/// were the same half in the first input and all in the second, which is silent otherwise: fewer inputs speak, and those that are sure have weights of
+/// their own.
+#[inline(always)]
+pub fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], histories: &Histories) {
+    for lane in 0..LANES {
+        let (stretched, [seen, alone]) = (inputs[lane], histories.masks(states[lane]));
+        inputs[lane] = (stretched >> 1) & alone | stretched & seen & !alone;
+        inputs[LANES + lane] = stretched & alone;
+    }
+}
+
 /// Counters of 256 histories in sixteen contexts.
 #[derive(Clone)]
 pub struct Bank {

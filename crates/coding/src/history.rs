@@ -24,6 +24,7 @@ pub struct Histories {
     /// Two more than there are: vector loads read four bytes an entry.
     pub(crate) next: [[u8; 2]; 258],
     counts: [[u8; 2]; 256],
+    masks: [[i16; 2]; 256],
     states: usize,
 }
 
@@ -91,10 +92,12 @@ impl Histories {
         }
         found.sort_by_key(|history| (history.weight(), *history));
         let number: BTreeMap<History, u8> = found.iter().enumerate().map(|(n, &h)| (h, n.min(255) as u8)).collect();
-        let mut table = Self { next: [[0; 2]; 258], counts: [[0; 2]; 256], states: found.len() };
+        let mut table = Self { next: [[0; 2]; 258], counts: [[0; 2]; 256], masks: [[0; 2]; 256], states: found.len() };
         for (state, history) in found.iter().enumerate().take(256) {
             table.next[state] = [0, 1].map(|bit| number.get(&history.then(bit)).copied().unwrap_or(0));
             table.counts[state] = history.counts;
+            let [zeros, ones] = history.counts.map(|count| count > 0);
+            table.masks[state] = [zeros | ones, zeros != ones].map(|holds| -i16::from(holds));
         }
         table
     }
@@ -108,6 +111,12 @@ impl Histories {
     /// Zeros and ones that a state stands for.
     pub fn counts(&self, state: u8) -> [u8; 2] {
         self.counts[usize::from(state)]
+    }
+
+    /// Whether a state has seen a bit, and whether bits of one kind alone: −1 where it has, 0 where not.
+    #[inline(always)]
+    pub fn masks(&self, state: u8) -> [i16; 2] {
+        self.masks[usize::from(state)]
     }
 
     /// Number of states, at most 256.
@@ -142,6 +151,15 @@ mod tests {
         assert_eq!(table.counts(after(&[1; 100])), [0, 40]);
         let broken = table.counts(after(&[vec![1; 30], vec![0]].concat()));
         assert!(broken[0] == 1 && broken[1] < 10, "{broken:?}");
+    }
+
+    #[test]
+    fn masks_tell_new_and_sure_states() {
+        let table = Histories::get();
+        let after = |bits: &[usize]| bits.iter().fold(0, |state, &bit| table.next(state, bit));
+        assert_eq!(table.masks(0), [0, 0]);
+        assert_eq!(table.masks(after(&[1; 9])), [-1, -1]);
+        assert_eq!(table.masks(after(&[0, 0, 1])), [-1, 0]);
     }
 
     #[test]

@@ -39,6 +39,14 @@ impl<const X: usize> Mixer<X> {
         self.sets.iter_mut().filter_map(|set| set.get_mut(input)).for_each(|held| *held = weight);
     }
 
+    /// Asks for the weights of a set ahead of [`Mixer::mix`].
+    #[inline(always)]
+    pub fn prefetch(&self, set: usize) {
+        if let Some(set) = self.sets.get(set) {
+            (0..X).step_by(LINE / 2).for_each(|at| prefetch(set, at));
+        }
+    }
+
     /// Mixes the inputs with the weights of `set` (the last one where there are not so many): log-odds in units of 1/256.
     #[inline(always)]
     pub fn mix<S: Simd>(&mut self, inputs: &[i32; X], set: usize, logistic: &Logistic) -> i32 {
@@ -59,10 +67,21 @@ impl<const X: usize> Mixer<X> {
     /// `error · input` in 16.16.
     #[inline(always)]
     pub fn learn<S: Simd>(&mut self, inputs: &[i32; X], bit: u32, rate: i32) {
+        self.step::<S>(inputs, bit, rate, 4);
+    }
+
+    /// [`Mixer::learn`] with a rate in units of 1/256.
+    #[inline(always)]
+    pub fn learn_finely<S: Simd>(&mut self, inputs: &[i32; X], bit: u32, rate: i32) {
+        self.step::<S>(inputs, bit, rate, 8);
+    }
+
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, inputs: &[i32; X], bit: u32, rate: i32, shift: u32) {
         let learnt = &mut self.learnt[self.chosen];
         let rate = rate + ((2 * rate) >> (*learnt / NEW).min(31));
         *learnt = learnt.saturating_add(1);
-        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 4;
+        let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> shift;
         let chosen = self.chosen.min(self.sets.len() - 1);
         S::train(&mut self.sets[chosen], inputs, error);
     }

@@ -12,4 +12,4 @@ mod slots;
 
 pub use beside::{Beside, Tree};
 pub use contexts::{LINES, Recent};
-pub use model::{Lanes, Settings, decode, decode_beside, encode, encode_beside, memory};
+pub use model::{Lanes, Settings, WIDE, decode, decode_beside, encode, encode_beside, memory};

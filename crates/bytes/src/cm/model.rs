@@ -8,14 +8,14 @@
 //! says of each bit is two more inputs, weighted most to begin with, and chooses sets of weights.
 
 use super::beside::{Beside, Tree};
-use super::contexts::{BANK, Far, Hashes, Recent, hashes, sets};
+use super::contexts::{BANK, Far, Hashes, Recent, Wide, hashes, sets};
 use super::direct::Direct;
 use super::finish::{self, Finish, GROUPS_BITS, GROUPS_OF_A_BYTE, MAPS, Moment};
 use super::matching::{Match, Places};
 use super::net::Net;
 use super::runs::{Running, Runs};
 use super::slots::{Place, Slot, Slots, View};
-use brevity_coding::bank::{Bank, Held, Tables};
+use brevity_coding::bank::{Bank, Held, Tables, split};
 use brevity_coding::counter::Counter;
 use brevity_coding::logistic::MAX_STRETCH;
 use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
@@ -62,8 +62,18 @@ pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
         return table.saturating_add(matches + finish::memory(false));
     }
     let beside = (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits));
-    table.saturating_add(3 * matches + beside + finish::memory(true))
+    let wide = if banks & 15 == WIDE { wide_memory() } else { 0 };
+    table.saturating_add(3 * matches + beside + finish::memory(true) + wide)
 }
+
+/// Bytes of weights of the widest model, and of what it keeps of words.
+fn wide_memory() -> u64 {
+    let inputs = 48 * usize::from(WIDE) + BANK + MORE;
+    (SETS.iter().sum::<usize>() * inputs * size_of::<i32>() + Wide::BYTES) as u64
+}
+
+/// Banks of the widest model.
+pub const WIDE: u8 = 6;
 
 /// Inputs of the mixers that are not of contexts: two of each match, a constant, the rest 0.
 const MORE: usize = 16;
@@ -88,7 +98,7 @@ const EXPERIENCE: u32 = 1020;
 /// How quickly mixers learn.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// Rate of the first layer at the start and at the end, and the bytes after which it falls by one.
+    /// Rate of the first layer at the start and at the end, and the bytes after which it falls by one; where weights are fine, in 16ths.
     first: i32,
     least: i32,
     every: u32,
@@ -99,6 +109,7 @@ struct Pace {
 impl Pace {
     const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8 };
     const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3 };
+    const FINE: Self = Self { first: 100, least: 24, every: 1 << 11, last: 3 };
 }
 
 /// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers: two for each context, with a third for its run
@@ -106,6 +117,8 @@ impl Pace {
 struct Model<const B: usize, const X: usize> {
     banks: [Bank; B],
     mixers: Vec<NarrowMixer<X>>,
+    /// In place of them in the widest models, whose many inputs would drown in the dither of narrow weights.
+    fine: Vec<Mixer<X>>,
     last: [Mixer<LAST>; 2],
     finish: Finish,
     places: Vec<Places>,
@@ -143,6 +156,9 @@ struct Lane<const B: usize, const X: usize> {
 
 impl<const B: usize, const X: usize> Model<B, X> {
     const RICH: bool = X > 32 * B + MORE;
+    const FINE: bool = B > 4;
+    /// Mixers of the first layer.
+    const MIXERS: usize = if Self::RICH { MIXERS } else { FEW };
     /// Where the inputs of matches begin.
     const REST: usize = X - MORE;
 
@@ -150,8 +166,13 @@ impl<const B: usize, const X: usize> Model<B, X> {
         const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
         let weight = NARROW_ONE / 20 * 3 / B as i16;
         let rich = Self::RICH;
-        let pace = if rich { Pace::STRONG } else { Pace::QUICK };
-        let mixers = if rich { MIXERS } else { FEW };
+        let pace = match (rich, Self::FINE) {
+            (false, _) => Pace::QUICK,
+            (true, false) => Pace::STRONG,
+            (true, true) => Pace::FINE,
+        };
+        let sets = &SETS[..Self::MIXERS];
+        let [narrow, fine] = if Self::FINE { [&[], sets] } else { [sets, &[]] };
         let weight = if settings.beside { weight / 3 } else { weight };
         let mixer = |&sets: &usize| {
             let mut mixer = NarrowMixer::new(sets, weight);
@@ -162,8 +183,9 @@ impl<const B: usize, const X: usize> Model<B, X> {
         };
         Self {
             banks: std::array::from_fn(|_| Bank::default()),
-            mixers: SETS[..mixers].iter().map(mixer).collect(),
-            last: [256, 2048].map(|sets| Mixer::new(sets, ONE / mixers as i32)),
+            mixers: narrow.iter().map(mixer).collect(),
+            fine: fine.iter().map(|&sets| Mixer::new(sets, i32::from(weight) << 4)).collect(),
+            last: [256, 2048].map(|sets| Mixer::new(sets, ONE / Self::MIXERS as i32)),
             finish: Finish::new(rich),
             places: LEAST[..if rich { 3 } else { 1 }]
                 .iter()
@@ -193,6 +215,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
                 record: settings.record,
                 text: settings.text,
                 far,
+                wide: Model::<B, X>::FINE.then(Box::default),
                 ..Recent::default()
             },
             matched: Default::default(),
@@ -284,13 +307,17 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.x[rest + 2 * i] = matched[0];
             self.x[rest + 2 * i + 1] = matched[1];
         }
-        let mut sets = self.select(model.mixers.len());
+        let mut sets = self.select(Model::<B, X>::MIXERS);
         if Model::<B, X>::RICH {
             model.mixers.iter().zip(sets).for_each(|(mixer, set)| mixer.prefetch(set));
+            model.fine.iter().zip(sets).for_each(|(mixer, set)| mixer.prefetch(set));
         }
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
+            if Model::<B, X>::FINE {
+                split(&self.nodes[bank][node], inputs, tables.histories);
+            }
         }
         if self.bits & 1 == 0 {
             self.groups = self.groups();
@@ -321,6 +348,12 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         let mut y = [0i32; LAST];
         for (s, mixer) in model.mixers.iter_mut().enumerate() {
             y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
+        }
+        if Model::<B, X>::FINE {
+            let x = self.x.map(i32::from);
+            for (s, mixer) in model.fine.iter_mut().enumerate() {
+                y[s] = mixer.mix::<S>(&x, sets[s], tables.logistic);
+            }
         }
         let first = model.last[0].mix::<Scalar>(&y, last, tables.logistic);
         let (mut mixed, mut p) = (first, u32::from(model.last[0].p()));
@@ -376,6 +409,12 @@ impl<const B: usize, const X: usize> Lane<B, X> {
     fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; LAST], node: usize, bit: u32) {
         for mixer in &mut model.mixers {
             mixer.learn::<S>(&self.x, bit, model.rate);
+        }
+        if Model::<B, X>::FINE {
+            let x = self.x.map(i32::from);
+            for mixer in &mut model.fine {
+                mixer.learn_finely::<S>(&x, bit, model.rate);
+            }
         }
         model.last[0].learn::<Scalar>(y, bit, model.pace.last);
         if Model::<B, X>::RICH {

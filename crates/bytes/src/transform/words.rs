@@ -34,8 +34,8 @@ const JOIN: u8 = 6;
 const TIERS: [usize; 3] = [88, 32, 8];
 const CAPACITY: [usize; 3] = [TIERS[0], TIERS[1] * 128, TIERS[2] * 128 * 128];
 
-/// Times that a word must occur to be listed.
-const LEAST: u32 = 7;
+/// Times that a word must occur to be listed, where few contexts follow.
+pub const LEAST: u32 = 7;
 /// Words that are looked for together.
 const TOGETHER: usize = 32;
 /// Longest word that is listed.
@@ -142,8 +142,8 @@ fn character_length(lead: u8) -> Option<usize> {
 }
 
 /// The words that are worth a code, by their numbers in the lexicon, in the order of their codes.
-fn choose(lexicon: &Lexicon) -> Vec<u32> {
-    let mut words: Vec<(u32, u32)> = lexicon.counts().filter(|&(_, count)| count >= LEAST).collect();
+fn choose(lexicon: &Lexicon, least: u32) -> Vec<u32> {
+    let mut words: Vec<(u32, u32)> = lexicon.counts().filter(|&(_, count)| count >= least).collect();
     words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| lexicon.word(a.0).cmp(lexicon.word(b.0))));
     let mut chosen = Vec::new();
     let mut rest = words.into_iter().map(|(word, _)| word);
@@ -199,8 +199,8 @@ fn listed(letters: &Range<usize>) -> bool {
     (2..=LONGEST).contains(&letters.len())
 }
 
-/// The transformed text, the list of words at its head, and how many they are.
-pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
+/// The transformed text, the list of words that occur `least` times at its head, and how many they are.
+pub fn forward(text: &[u8], least: u32) -> (Vec<u8>, usize) {
     let known = Letters::of(text);
     let mut lexicon = Lexicon::default();
     let mut standing = Vec::with_capacity(text.len() / 8);
@@ -217,7 +217,7 @@ pub fn forward(text: &[u8]) -> (Vec<u8>, usize) {
         }
     });
     lexicon.count(text, &keys, &mut standing);
-    let words = choose(&lexicon);
+    let words = choose(&lexicon, least);
     let mut out = Vec::with_capacity(text.len() / 3 * 2);
     let mut codes = vec![Code::default(); lexicon.len()];
     for (rank, &word) in words.iter().enumerate() {
@@ -389,7 +389,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn round_trip(text: &[u8]) {
-        let (bytes, words) = forward(text);
+        let (bytes, words) = forward(text, LEAST);
         assert_eq!(backward(&bytes, words, text.len()).as_deref(), Some(text));
     }
 
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn frequent_words_become_codes() {
         let text = "Whenever whenever WHENEVER ".repeat(100);
-        let (bytes, words) = forward(text.as_bytes());
+        let (bytes, words) = forward(text.as_bytes(), LEAST);
         assert_eq!(words, 1);
         assert!(bytes.len() < text.len() / 3);
     }

@@ -4,8 +4,10 @@ mod far;
 mod lines;
 mod plain;
 mod text;
+mod wide;
 
 pub use far::Far;
+pub use wide::Wide;
 
 use crate::transform::words::code_length;
 
@@ -52,6 +54,8 @@ pub struct Recent {
     pub text: bool,
     /// What is kept for the larger sets of contexts alone.
     pub far: Option<Box<Far>>,
+    /// What is kept for the widest sets of contexts alone.
+    pub wide: Option<Box<Wide>>,
 }
 
 /// Classes of bytes for the history of kinds.
@@ -94,7 +98,8 @@ impl Recent {
         let letter = byte.is_ascii_alphabetic();
         // A code is a word by itself, with or without a space before and behind it.
         let begins = self.code == 0 && (!letter || self.coded);
-        if begins && self.words[0] != 0 {
+        let ended = begins && self.words[0] != 0;
+        if ended {
             self.words = [0, self.words[0], self.words[1], self.words[2]];
         }
         if self.code > 0 || byte >= 128 || letter {
@@ -109,6 +114,9 @@ impl Recent {
         }
         if let Some(far) = &mut self.far {
             far.push(byte, self.c4, self.c8, self.words, begins && self.words[1] != 0, self.column);
+        }
+        if let Some(wide) = &mut self.wide {
+            wide.push(byte, self.c4, self.words, ended);
         }
         self.column += 1;
         if byte == b'\n' {
@@ -142,20 +150,25 @@ pub type Expected = [u32; 3];
 #[inline(always)]
 pub fn hashes<const B: usize>(r: &Recent, expected: Expected, out: &mut Hashes<B>) {
     let far = r.far.as_deref();
+    let wide = r.wide.as_deref();
     let lines = r.record == LINES;
     for (bank, out) in out.iter_mut().enumerate() {
-        *out = match (bank, r.text || lines, far) {
-            (0, true, _) if lines => lines::first(r, expected[0]),
-            (0, true, _) => text::first(r, expected[0]),
-            (1, true, _) => text::second(r, expected[0]),
-            (2, true, Some(far)) => text::third(r, far, expected),
-            (3, true, Some(far)) => text::fourth(r, far, expected),
-            (_, true, _) => [0; BANK],
-            (0, false, _) => plain::first(r, expected[0]),
-            (1, false, _) => plain::second(r, expected[0]),
-            (2, false, Some(far)) => plain::third(r, far, expected),
-            (3, false, Some(far)) => plain::fourth(r, far, expected),
-            (_, false, _) => [0; BANK],
+        *out = match (bank, r.text || lines, far, wide) {
+            (0, true, _, _) if lines => lines::first(r, expected[0]),
+            (0, true, _, _) => text::first(r, expected[0]),
+            (1, true, _, _) => text::second(r, expected[0]),
+            (2, true, Some(far), _) => text::third(r, far, expected),
+            (3, true, Some(far), _) => text::fourth(r, far, expected),
+            (4, true, _, Some(wide)) => text::fifth(r, wide),
+            (5, true, Some(far), Some(wide)) => text::sixth(r, far, wide, expected),
+            (_, true, _, _) => [0; BANK],
+            (0, false, _, _) => plain::first(r, expected[0]),
+            (1, false, _, _) => plain::second(r, expected[0]),
+            (2, false, Some(far), _) => plain::third(r, far, expected),
+            (3, false, Some(far), _) => plain::fourth(r, far, expected),
+            (4, false, _, Some(wide)) => plain::fifth(r, wide, expected),
+            (5, false, Some(far), Some(wide)) => plain::sixth(r, far, wide, expected),
+            (_, false, _, _) => [0; BANK],
         };
     }
 }

@@ -1,6 +1,6 @@
 //! Contexts of anything else.
 
-use super::{BANK, Expected, Far, Recent, hash2};
+use super::{BANK, Expected, Far, Recent, Wide, hash2};
 
 #[inline(always)]
 pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
@@ -140,5 +140,62 @@ pub fn fourth(r: &Recent, far: &Far, expected: Expected) -> [u64; BANK] {
         hash2(far.c12 & 0xFF, r.c8 ^ c4.wrapping_mul(0x2F0B_4C47)),
         hash2(far.c12 & 0xFFFF_0000, 0x800 | c4 & 0xFF),
         hash2((r.kinds >> 32) as u32, (r.kinds & 0xFFFF_FFFF) as u32),
+    ]
+}
+
+#[inline(always)]
+pub fn fifth(r: &Recent, wide: &Wide, expected: Expected) -> [u64; BANK] {
+    let c4 = r.c4;
+    let c1 = c4 & 0xFF;
+    let field = r.field as u32;
+    let [above, above2, _] = r.earlier;
+    let [follow3, follow_word] = wide.followed;
+    [
+        hash2(follow3 & 0xFFFF, c1 | 0x100),
+        hash2(follow3 & 0xFF_FFFF, 0x200),
+        hash2(follow3 & 0xFF, c4 & 0xFFFF | 0x3_0000),
+        hash2(follow_word & 0xFFFF, c1 | 0x400),
+        hash2(wide.inside, 0x500),
+        hash2(r.words[0] ^ r.words[1].rotate_left(9), r.words[2] ^ r.words[3].rotate_left(7)),
+        hash2(wide.letters as u32, c1 | 0x600),
+        hash2(wide.foretold[0][0], r.words[0].wrapping_add(0x700)),
+        hash2(expected[0] | expected[1] << 8 | expected[2] << 16, c4 & 0xFFFF | 0x8_0000),
+        hash2(expected[2] | 0x900, c4 & 0xFFFF),
+        hash2(c4 & 0xFFFF_FF00, r.c8 & 0xFFFF | 0xA_0000),
+        hash2(c4 & 0xFFFF_0000, r.c8 & 0xFF | 0xB00),
+        hash2(r.c8, 0xC00),
+        hash2(c4 & 0xFF_0000, r.c8 & 0xFF | 0xD00 | field << 16),
+        hash2((r.kinds & 0xFFF) as u32 | field << 16, 0xE_0000 | c1),
+        hash2(above | above2 << 8 | c4 << 16, field),
+    ]
+}
+
+#[inline(always)]
+pub fn sixth(r: &Recent, far: &Far, wide: &Wide, expected: Expected) -> [u64; BANK] {
+    let c4 = r.c4;
+    let [c1, c2] = [c4 & 0xFF, c4 >> 8 & 0xFF];
+    let [above, above2, beside] = r.earlier;
+    let field = r.field as u32;
+    let [w0, w1, w2, _] = r.words;
+    [
+        hash2(c4 & 0xF8F8_F8F8, 0x100),
+        hash2(c4 & 0xFCFC_FCFC, r.c8 & 0xFCFC),
+        hash2(c4 & 0xFF_F0F0, 0x200 | r.c8 & 0xF0),
+        hash2(c4 & 0xFF00_FF00, r.c8 & 0xFF00_FF00),
+        hash2(c4 & 0xFF_00FF, r.c8 & 0xFF_00FF),
+        hash2(c4 & 0xFF, r.c8 & 0xFF | 0x400),
+        hash2(c4 & 0xFF, r.c8 & 0xFFFF_0000 | 0x500),
+        hash2(far.c12 & 0xFFFF, 0x600 | c1),
+        hash2(c4 & 0xFFFF, r.c8 & 0xFFFF | 0x700_0000),
+        hash2(above.wrapping_sub(above2) & 0xFF | (c1.wrapping_sub(beside) & 0xFF) << 8, above | 0x800),
+        hash2((c1 + above).wrapping_sub(beside) & 0x1FF | c2 << 16, field),
+        hash2(
+            wide.followed[0] & 0xFF | (far.follow2[(c4 & 0xFFFF) as usize] & 0xFF) << 8,
+            far.follow1[c1 as usize] & 0xFF,
+        ),
+        hash2(expected[0] | (r.kinds as u32 & 0xFFF) << 8, 0x9_0000),
+        hash2(w0.wrapping_add(0xA00), w1),
+        hash2(w0.wrapping_add(0xB00), w2),
+        hash2(wide.between, w0.wrapping_add(0xC00)),
     ]
 }

@@ -1,6 +1,6 @@
 //! Contexts of text whose words may have become codes.
 
-use super::{BANK, Expected, Far, Recent, hash2};
+use super::{BANK, Expected, Far, Recent, Wide, hash2};
 
 #[inline(always)]
 pub fn first(r: &Recent, expected: u32) -> [u64; BANK] {
@@ -108,5 +108,57 @@ pub fn fourth(r: &Recent, far: &Far, expected: Expected) -> [u64; BANK] {
         hash2(r.column, c4 & 0xFF | 0xC_0000),
         hash2(e1, e2.wrapping_add(c4 & 0xFF)),
         hash2(far.number ^ far.digits, w1.wrapping_add(0xD00)),
+    ]
+}
+
+#[inline(always)]
+pub fn fifth(r: &Recent, wide: &Wide) -> [u64; BANK] {
+    let c4 = r.c4;
+    let [w0, w1, w2, _] = r.words;
+    let [one, two] = wide.foretold;
+    let c1 = c4 & 0xFF;
+    [
+        hash2((wide.letters >> 32) as u32 & 0xFFFF, wide.letters as u32),
+        hash2(wide.letters as u32, c1 | 0x100),
+        hash2(wide.bones[0], w1.wrapping_add(0x200)),
+        hash2(wide.bones[0] ^ wide.bones[1].rotate_left(9), c1 | 0x300),
+        hash2(wide.firsts & 0xFF_FFFF, w0.wrapping_add(0x400)),
+        hash2(wide.firsts & 0xFFFF, c4 & 0xFFFF | 0x5_0000),
+        hash2(one[0], w0.wrapping_add(0x600)),
+        hash2(two[0], w0.wrapping_add(0x700)),
+        hash2(one[0] ^ two[0].rotate_left(9), w0.wrapping_add(0x800)),
+        hash2(wide.long[0], w0.wrapping_add(0x900)),
+        hash2(wide.long[0] ^ wide.long[1].rotate_left(9), w0.wrapping_add(0xA00)),
+        hash2(w1 ^ wide.long[1].rotate_left(9), w0.wrapping_add(0xB00)),
+        hash2(wide.name, w0.wrapping_add(0xC00)),
+        hash2(wide.opener ^ wide.in_sentence.min(7), w0.wrapping_add(0xD00)),
+        hash2(wide.inside, 0xE00),
+        hash2(wide.between, w0 ^ w1.rotate_left(9) ^ w2.rotate_left(18)),
+    ]
+}
+
+#[inline(always)]
+pub fn sixth(r: &Recent, far: &Far, wide: &Wide, expected: Expected) -> [u64; BANK] {
+    let c4 = r.c4;
+    let [w0, w1, w2, w3] = r.words;
+    let c1 = c4 & 0xFF;
+    let above = wide.above();
+    [
+        hash2(far.c12 & 0xFF, c4 ^ r.c8.wrapping_mul(0x2F0B_4C47)),
+        hash2(w0 ^ w1.rotate_left(9) ^ w2.rotate_left(18), w3 ^ wide.older[0].rotate_left(9)),
+        hash2(w0 ^ w2.rotate_left(9), w3.wrapping_add(0x200)),
+        hash2(w0, wide.older[0].wrapping_add(0x300)),
+        hash2(wide.in_line, far.heads[0] ^ w0.wrapping_add(0x400)),
+        hash2(above[0], w0.wrapping_add(0x500)),
+        hash2(above[0] ^ above[1].rotate_left(9), r.above | c1 << 8 | 0x60_0000),
+        hash2((r.kinds & 0xFFFF_FFFF) as u32, r.above | 0x700),
+        hash2(expected[0] | expected[1] << 8 | expected[2] << 16, c4 & 0xFFFF | 0x8_0000),
+        hash2(wide.followed[0] & 0xFFFF, c1 | 0x900),
+        hash2(wide.followed[0] & 0xFF_FFFF, 0xA00),
+        hash2(wide.followed[1] & 0xFFFF, c1 | 0xB00),
+        hash2(wide.followed[1] & 0xFF | (wide.followed[0] & 0xFF) << 8, c4 & 0xFFFF | 0xC_0000),
+        hash2(wide.foretold[0][1], w0 ^ wide.foretold[0][0].rotate_left(5)),
+        hash2(wide.foretold[1][1], w0 ^ wide.foretold[1][0].rotate_left(5)),
+        hash2(c4 & 0x1F1F_1F1F, r.c8 & 0x1F1F | 0xF_0000),
     ]
 }
