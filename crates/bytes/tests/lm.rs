@@ -77,8 +77,12 @@ fn anything_comes_back() {
 fn lanes_and_what_repeats_without_asking_the_model() {
     // Long enough for two lanes; what repeats is skipped, so it is quick.
     let text = STORY.repeat(19_000 / STORY.len());
+    pool::set_threads(1);
     let packed = encode(text.as_bytes(), false);
+    pool::set_threads(2);
+    assert!(encode(text.as_bytes(), false) == packed);
     assert!(codec::decode_against(&packed, text.len(), MEMORY, &with_nano()).unwrap() == text.as_bytes());
+    pool::set_threads(0);
     assert!(packed.len() < 1200, "{}", packed.len());
 }
 

@@ -6,10 +6,13 @@
 
 use brevity_kernels::math::lanes::exp;
 use brevity_kernels::simd::{Kernel, LANES, Simd, dispatch};
+use brevity_kernels::{Isa, pool};
 
 /// Tokens of a bucket: a token is coded as its bucket, then itself.
 pub const BUCKET: usize = 256;
 
+/// Biases that a thread takes at once.
+const PART: usize = 8192;
 /// Step of the bias.
 const BIAS: f32 = 0.15;
 /// Step of the scale.
@@ -43,14 +46,33 @@ impl Head {
         (out.mean, out.most) = dispatch(Softmax { logits, bias: &self.bias, scale: self.scale, p: &mut out.p });
     }
 
-    /// Learns the token that came after these logits and chances.
-    pub fn learn(&mut self, logits: &[f32], chances: &Chances, token: usize) {
-        dispatch(Step { bias: &mut self.bias, p: &chances.p });
-        let (Some(bias), Some(logit)) = (self.bias.get_mut(token), logits.get(token)) else { return };
-        *bias += BIAS;
-        let step = SCALE * ((logit - chances.most) - chances.mean);
-        self.scale = (self.scale + step).clamp(0.25, 2.0);
+    /// Learns what came of some rows, one after another.
+    pub fn learn(&mut self, rows: &[Came<'_>]) {
+        let isa = Isa::current();
+        pool::parallel_chunks(&mut self.bias, PART, |part, bias| {
+            let span = part * PART..part * PART + bias.len();
+            isa.with(|| {
+                for row in rows {
+                    dispatch(Step { bias, p: &row.chances.p[span.clone()] });
+                    if span.contains(&row.token) {
+                        bias[row.token - span.start] += BIAS;
+                    }
+                }
+            });
+        });
+        for Came { logits, chances, token } in rows {
+            let Some(logit) = logits.get(*token) else { continue };
+            let step = SCALE * ((logit - chances.most) - chances.mean);
+            self.scale = (self.scale + step).clamp(0.25, 2.0);
+        }
     }
+}
+
+/// The token that came behind a row of logits.
+pub struct Came<'a> {
+    pub logits: &'a [f32],
+    pub chances: &'a Chances,
+    pub token: usize,
 }
 
 struct Softmax<'a> {
@@ -139,6 +161,11 @@ pub fn buckets(p: &[f32], out: &mut Vec<f32>) -> usize {
     best
 }
 
+/// The sum of one bucket, as [`buckets`] has it.
+pub fn bucket_sum(p: &[f32]) -> f32 {
+    dispatch(Bucket(p)).0
+}
+
 struct Bucket<'a>(&'a [f32]);
 
 impl Kernel for Bucket<'_> {
@@ -153,5 +180,39 @@ impl Kernel for Bucket<'_> {
             most = s.max(p, most);
         }
         (s.sum(sum), s.greatest(most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_together_teach_what_they_teach_one_by_one_on_any_number_of_threads() {
+        let vocabulary = PART + 300;
+        let logits = |row: usize| -> Vec<f32> {
+            (0..vocabulary).map(|token| ((token * 37 + row * 11) % 101) as f32 / 20.0).collect()
+        };
+        let rows: Vec<(Vec<f32>, usize)> =
+            [(0, 5), (1, PART + 7), (2, 5)].map(|(row, token)| (logits(row), token)).into();
+        let said: Vec<Chances> = rows
+            .iter()
+            .map(|(logits, _)| {
+                let mut chances = Chances::default();
+                Head::new(vocabulary).chances(logits, &mut chances);
+                chances
+            })
+            .collect();
+        let came = || rows.iter().zip(&said).map(|((logits, token), chances)| Came { logits, chances, token: *token });
+        let mut one_by_one = Head::new(vocabulary);
+        came().for_each(|row| one_by_one.learn(&[row]));
+        for threads in [1, 2] {
+            pool::set_threads(threads);
+            let mut together = Head::new(vocabulary);
+            together.learn(&came().collect::<Vec<_>>());
+            assert!(together.bias == one_by_one.bias && together.scale == one_by_one.scale, "{threads} threads");
+        }
+        pool::set_threads(0);
+        assert!(one_by_one.bias[5] > 0.2 && one_by_one.bias[PART + 7] > 0.1 && one_by_one.bias[6] < 0.0);
     }
 }

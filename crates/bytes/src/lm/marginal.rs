@@ -14,11 +14,16 @@
 //! be complete: a new cover begins behind it. So no mass is lost or counted twice, and the sum is exact but for one thing: covers
 //! that hold less than `2^-prune` of the mass are dropped, and more than [`MOST`] are not kept. Both directions drop the
 //! same ones. Probabilities are whole numbers in units of 2⁻⁴⁴ (at least one for each token), weights `f64`, each operation rounded by itself.
+//!
+//! What the model says of tokens follows the text as it does token by token: through the adaptive [head](super::head) and by what all lanes have
+//! read ([recall](super::recall)), which learn from a token once all covers agree on it.
 
 use super::feed::{Ask, Feed};
+use super::head::{Came, Chances, Head};
 use super::predictor::Predictor;
+use super::recall::{Correction, HISTORY, Recall};
 use crate::cm::{Beside, Tree};
-use brevity_kernels::softmax::softmax;
+use brevity_kernels::{Isa, pool};
 use brevity_model::{Error, Result};
 use std::sync::Arc;
 
@@ -26,6 +31,8 @@ use std::sync::Arc;
 const MOST: usize = 8;
 /// Tokens that may be open at most.
 const OPEN: usize = 64;
+/// Open tokens of a cover that are learnt from: what was said before the others is forgotten.
+const LEARNT: usize = 4;
 /// Units of probabilities.
 const UNIT: f32 = (1u64 << 44) as f32;
 /// What a byte that no token begins with still has.
@@ -85,27 +92,84 @@ impl Lexicon {
     }
 }
 
+/// What the model says of a token, as the text has corrected it.
+struct Said {
+    logits: Vec<f32>,
+    chances: Chances,
+    /// Which weights corrected it.
+    active: Vec<(u32, u16)>,
+    /// Sums of the probabilities of the sorted vocabulary.
+    sums: Vec<u64>,
+}
+
+impl Said {
+    fn new(logits: &[f32], lane: usize, history: &[u32], learnt: &Learnt, ids: &[u32], by: &mut Correction) -> Self {
+        let mut chances = Chances::default();
+        learnt.head.chances(logits, &mut chances);
+        learnt.recall.correct(lane, history, &mut chances.p, by);
+        let mut sum = 0u64;
+        let mut sums = Vec::with_capacity(ids.len() + 1);
+        sums.push(0);
+        sums.extend(ids.iter().map(|&id| {
+            sum += (chances.p[id as usize] * UNIT) as u64 + 1;
+            sum
+        }));
+        Self { logits: logits.to_vec(), chances, active: by.active.clone(), sums }
+    }
+}
+
+/// What the text has taught, all lanes together.
+struct Learnt {
+    head: Head,
+    recall: Recall,
+}
+
+impl Learnt {
+    /// A token came, of which this was said.
+    fn learn(&mut self, said: &Said, token: u32) {
+        let Said { logits, chances, active, .. } = said;
+        self.head.learn(&[Came { logits, chances, token: token as usize }]);
+        self.recall.learn(&Recall::gradient(token, &chances.p, active));
+    }
+}
+
+/// Bytes that what was said takes for each token of the vocabulary, in one lane, at most.
+pub const SAID: usize = MOST * (LEARNT + 1) * 16;
+
 /// Sequences that share all tokens but the last.
 struct Cover {
     /// The tokens behind what is certain, the last one apart.
     tail: Vec<u32>,
+    /// What was said before each of them, of the last ones.
+    behind: Vec<Option<Arc<Said>>>,
     /// Their share of the mass.
     weight: f64,
-    /// Sums of the probabilities of the sorted vocabulary behind them; nothing before the model was asked.
-    sums: Option<Arc<Vec<u64>>>,
+    /// What is said behind them; nothing before the model was asked.
+    said: Option<Arc<Said>>,
     /// What the last token may be: ranks, and the bytes of it that have come. It has more of them.
     span: (usize, usize),
     depth: usize,
 }
 
 impl Cover {
-    fn new(tail: Vec<u32>, weight: f64, all: usize) -> Self {
-        Self { tail, weight, sums: None, span: (0, all), depth: 0 }
+    fn new(weight: f64, all: usize) -> Self {
+        Self { tail: Vec::new(), behind: Vec::new(), weight, said: None, span: (0, all), depth: 0 }
+    }
+
+    /// The one behind a token that ends here.
+    fn then(&self, token: u32, weight: f64, all: usize) -> Self {
+        let tail = [&self.tail[..], &[token]].concat();
+        let mut behind = self.behind.clone();
+        behind.push(self.said.clone());
+        if let Some(far) = behind.len().checked_sub(LEARNT + 1) {
+            behind[far] = None;
+        }
+        Self { tail, behind, ..Self::new(weight, all) }
     }
 
     /// The mass of some of its ranks.
     fn mass(&self, (low, high): (usize, usize)) -> f64 {
-        let Some(sums) = &self.sums else { return self.weight };
+        let Some(Said { sums, .. }) = self.said.as_deref() else { return self.weight };
         let total = sums.last().copied().unwrap_or(1).max(1);
         self.weight * ((sums[high] - sums[low]) as f64 / total as f64)
     }
@@ -116,9 +180,12 @@ pub struct Marginal<'m> {
     feed: Feed<'m>,
     lexicon: Lexicon,
     lanes: Vec<Vec<Cover>>,
+    /// The tokens of each lane that are certain.
+    certain: Vec<Vec<u32>>,
+    learnt: Learnt,
+    corrections: Vec<Correction>,
     least: f64,
     begun: Vec<bool>,
-    chances: Vec<f32>,
     failed: Option<Error>,
     alive: &'m dyn Fn(usize) -> bool,
     done: usize,
@@ -126,16 +193,21 @@ pub struct Marginal<'m> {
 }
 
 impl<'m> Marginal<'m> {
-    /// So many lanes; covers below `2^-prune` are dropped.
-    pub fn new(predictor: &'m Predictor, lanes: usize, prune: u8, alive: &'m dyn Fn(usize) -> bool) -> Self {
-        let lexicon = Lexicon::new(predictor);
-        let all = lexicon.ids.len();
+    /// Lanes of so many bytes; covers below `2^-prune` are dropped.
+    pub fn new(predictor: &'m Predictor, lengths: &[usize], prune: u8, alive: &'m dyn Fn(usize) -> bool) -> Self {
+        let (lexicon, lanes) = (Lexicon::new(predictor), lengths.len());
+        let (all, vocabulary) = (lexicon.ids.len(), predictor.model().config().vocab);
         Self {
             feed: Feed::new(predictor, lanes),
-            lanes: (0..lanes).map(|_| vec![Cover::new(Vec::new(), 1.0, all)]).collect(),
+            lanes: (0..lanes).map(|_| vec![Cover::new(1.0, all)]).collect(),
+            certain: vec![Vec::new(); lanes],
+            learnt: Learnt {
+                head: Head::new(vocabulary),
+                recall: Recall::new(vocabulary, lanes, lengths.iter().sum()),
+            },
+            corrections: (0..lanes).map(|_| Correction::default()).collect(),
             least: 1.0 / (1u64 << prune.min(50)) as f64,
             begun: (0..lanes).map(|lane| lane == 0).collect(),
-            chances: Vec::new(),
             failed: None,
             alive,
             done: 0,
@@ -152,7 +224,7 @@ impl<'m> Marginal<'m> {
     /// Asks the model about covers that it was not asked about: one of each lane at a time.
     fn ask(&mut self, lanes: &[usize]) -> Result<()> {
         loop {
-            let open = |lane: usize| self.lanes[lane].iter().position(|cover| cover.sums.is_none());
+            let open = |lane: usize| self.lanes[lane].iter().position(|cover| cover.said.is_none());
             let wanted: Vec<(usize, usize)> = lanes.iter().filter_map(|&lane| Some((lane, open(lane)?))).collect();
             if wanted.is_empty() {
                 return Ok(());
@@ -161,18 +233,21 @@ impl<'m> Marginal<'m> {
             let asks: Vec<Ask<'_>> =
                 wanted.iter().map(|&(lane, cover)| Ask { lane, tail: &covers[lane][cover].tail }).collect();
             let logits = self.feed.evaluate(&asks)?;
-            for (row, (lane, cover)) in wanted.into_iter().enumerate() {
-                self.chances.clear();
-                self.chances.extend_from_slice(logits.row(row));
-                softmax(&mut self.chances);
-                let mut sum = 0u64;
-                let mut sums = Vec::with_capacity(self.lexicon.ids.len() + 1);
-                sums.push(0);
-                for &id in &self.lexicon.ids {
-                    sum += (self.chances[id as usize] * UNIT) as u64 + 1;
-                    sums.push(sum);
+            let Self { certain, learnt, lexicon, corrections, .. } = self;
+            let mut said: Vec<_> = corrections.iter_mut().take(wanted.len()).map(|by| (by, None)).collect();
+            let isa = Isa::current();
+            pool::parallel_chunks(&mut said, 1, |row, said| {
+                let (lane, cover) = wanted[row];
+                let held = &certain[lane];
+                let history = [&held[held.len().saturating_sub(HISTORY)..], &covers[lane][cover].tail].concat();
+                for (by, said) in said {
+                    let new = || Said::new(logits.row(row), lane, &history, learnt, &lexicon.ids, by);
+                    *said = Some(Arc::new(isa.with(new)));
                 }
-                self.lanes[lane][cover].sums = Some(Arc::new(sums));
+            });
+            let said: Vec<Option<Arc<Said>>> = said.into_iter().map(|(_, said)| said).collect();
+            for ((lane, cover), said) in wanted.into_iter().zip(said) {
+                self.lanes[lane][cover].said = said;
             }
         }
     }
@@ -187,8 +262,7 @@ impl<'m> Marginal<'m> {
             while low < high && self.lexicon.key(low).len() == cover.depth {
                 let weight = cover.mass((low, low + 1));
                 if cover.tail.len() < OPEN {
-                    let tail = [&cover.tail[..], &[self.lexicon.ids[low]]].concat();
-                    covers.push(Cover::new(tail, weight, all));
+                    covers.push(cover.then(self.lexicon.ids[low], weight, all));
                 }
                 low += 1;
             }
@@ -211,18 +285,25 @@ impl<'m> Marginal<'m> {
         covers.sort_by(|a, b| mass(b).total_cmp(&mass(a)));
         covers.truncate(MOST);
         if covers.is_empty() {
-            covers.push(Cover::new(Vec::new(), 1.0, self.lexicon.ids.len()));
+            covers.push(Cover::new(1.0, self.lexicon.ids.len()));
             return;
         }
         let total: f64 = covers.iter().map(mass).sum();
         let same = |at: usize| covers.iter().all(|cover| cover.tail.get(at).is_some_and(|&t| t == covers[0].tail[at]));
         let certain = (0..covers[0].tail.len()).take_while(|&at| same(at)).count();
         let tokens: Vec<u32> = covers[0].tail[..certain].to_vec();
+        let said: Vec<Option<Arc<Said>>> = covers[0].behind[..certain].to_vec();
         for cover in covers {
             cover.weight /= total;
             cover.tail.drain(..certain);
+            cover.behind.drain(..certain);
         }
         self.feed.push(lane, &tokens);
+        for (token, said) in tokens.into_iter().zip(said) {
+            said.iter().for_each(|said| self.learnt.learn(said, token));
+            self.learnt.recall.count(lane, &self.certain[lane], token);
+            self.certain[lane].push(token);
+        }
     }
 }
 
@@ -243,7 +324,7 @@ impl Beside for Marginal<'_> {
 
     fn predict(&mut self, lane: usize, tree: &mut Tree) {
         let mut masses = [0.0f64; 256];
-        for cover in self.lanes[lane].iter().filter(|cover| cover.sums.is_some()) {
+        for cover in self.lanes[lane].iter().filter(|cover| cover.said.is_some()) {
             let (mut at, high) = cover.span;
             while at < high {
                 let byte = self.lexicon.key(at)[cover.depth];

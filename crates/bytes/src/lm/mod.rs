@@ -118,7 +118,8 @@ fn memory(predictor: &Predictor, lanes: usize, text: usize, exact_bytes: bool) -
     let beside = match exact_bytes {
         true => {
             let (Settings { table_bits, match_bits, .. }, ..) = mixing(&[text]);
-            64 * lanes * config.vocab + cm::memory(table_bits, match_bits, 4) as usize
+            let said = marginal::SAID * lanes * config.vocab;
+            said + recall::memory(config.vocab, lanes, text) + cm::memory(table_bits, match_bits, 4) as usize
         }
         false => recall::memory(config.vocab, lanes, text) + ngram::memory(text),
     };
@@ -192,7 +193,7 @@ fn bytes_stream(
     let lengths: Vec<usize> = lanes.iter().map(|lane| lane.len()).collect();
     put_lanes(&lengths, out);
     out.push(PRUNE);
-    let mut beside = Marginal::new(predictor, lanes.len(), PRUNE, alive);
+    let mut beside = Marginal::new(predictor, &lengths, PRUNE, alive);
     let mut text = lanes.concat();
     let (settings, starts, ahead) = mixing(&lengths);
     let lanes = Lanes { starts: &starts, ahead };
@@ -335,7 +336,7 @@ fn unbytes(
     if lengths.iter().sum::<usize>() != text {
         return Err(Failure::Malformed);
     }
-    let mut beside = Marginal::new(predictor, lengths.len(), prune, alive);
+    let mut beside = Marginal::new(predictor, lengths, prune, alive);
     let (settings, starts, ahead) = mixing(lengths);
     let mut bytes = vec![0; text];
     cm::decode_beside(stream, &mut bytes, settings, Lanes { starts: &starts, ahead }, &mut beside, codec::backend());

@@ -16,6 +16,8 @@ use brevity_kernels::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Contexts: the tokens back that each is made of.
 const CONTEXTS: [&[usize]; 5] = [&[1], &[1, 2], &[1, 2, 3], &[1, 2, 3, 4], &[2]];
+/// Tokens back that a context reaches.
+pub const HISTORY: usize = 4;
 /// Classes of a count.
 const CLASSES: usize = 6;
 /// Weights of how often a token came: eight classes at all, four in this lane.
@@ -34,12 +36,20 @@ pub struct Recall {
     contexts: Contexts,
     theta: [f32; WEIGHTS],
     squares: [f32; WEIGHTS],
-    /// Of the row at hand: each token's sum, and which weights are in it.
+}
+
+/// What a row of probabilities is corrected by.
+#[derive(Default)]
+pub struct Correction {
+    /// Each token's sum, and which weights are in it.
     boost: Vec<f32>,
-    active: Vec<(u32, u16)>,
+    pub active: Vec<(u32, u16)>,
     /// What each token that came is multiplied by.
     factors: Vec<f32>,
 }
+
+/// Of each weight: by how much more should have come than was expected.
+pub struct Gradient([f32; WEIGHTS]);
 
 /// `x ← exp x`, x between [`MOST`] and its negative.
 struct Factors<'a>(&'a mut [f32]);
@@ -78,7 +88,7 @@ impl Kernel for Scale<'_> {
 
 /// Bytes that it takes for so many lanes over a vocabulary, and so many tokens at most.
 pub fn memory(vocabulary: usize, lanes: usize, tokens: usize) -> usize {
-    vocabulary * (lanes + 40) + contexts::memory(tokens.saturating_mul(CONTEXTS.len()))
+    vocabulary * (lanes + 8 + 16 * lanes) + contexts::memory(tokens.saturating_mul(CONTEXTS.len()))
 }
 
 fn class(count: u32) -> usize {
@@ -111,20 +121,17 @@ impl Recall {
             contexts: Contexts::new(tokens.saturating_mul(CONTEXTS.len())),
             theta: [0.0; WEIGHTS],
             squares: [0.0; WEIGHTS],
-            boost: vec![0.0; vocabulary],
-            active: Vec::new(),
-            factors: Vec::new(),
         }
     }
 
     /// Corrects the probabilities of a lane's next token, which sum to one.
-    pub fn correct(&mut self, lane: usize, history: &[u32], p: &mut [f32]) {
-        self.weigh(lane, history);
-        self.factors.clear();
-        self.factors.extend(self.seen.iter().map(|&token| self.boost[token as usize]));
-        dispatch(Factors(&mut self.factors));
+    pub fn correct(&self, lane: usize, history: &[u32], p: &mut [f32], by: &mut Correction) {
+        self.weigh(lane, history, by);
+        by.factors.clear();
+        by.factors.extend(self.seen.iter().map(|&token| by.boost[token as usize]));
+        dispatch(Factors(&mut by.factors));
         let mut sum = 1.0f32;
-        for (&token, factor) in self.seen.iter().zip(&self.factors) {
+        for (&token, factor) in self.seen.iter().zip(&by.factors) {
             let p = &mut p[token as usize];
             let raised = *p * factor;
             sum += raised - *p;
@@ -135,32 +142,38 @@ impl Recall {
     }
 
     /// Sums the weights of every token that came.
-    fn weigh(&mut self, lane: usize, history: &[u32]) {
-        self.active.clear();
+    fn weigh(&self, lane: usize, history: &[u32], by: &mut Correction) {
+        by.boost.resize(self.all.len(), 0.0);
+        by.active.clear();
         for &token in &self.seen {
             let (all, own) = (self.all[token as usize], self.own[lane][token as usize]);
             let weight = 4 * (all.max(1).ilog2().min(7) as usize) + usize::from(own.min(3));
-            self.boost[token as usize] = self.theta[weight];
-            self.active.push((token, weight as u16));
+            by.boost[token as usize] = self.theta[weight];
+            by.active.push((token, weight as u16));
         }
         for (order, key) in keys(history).iter().enumerate() {
             let Some((total, followers)) = self.contexts.followers(*key) else { continue };
             let base = TOKENS + (order * CLASSES + class(total)) * CLASSES;
             for (token, count) in followers {
                 let weight = base + class(count);
-                self.boost[token as usize] += self.theta[weight];
-                self.active.push((token, weight as u16));
+                by.boost[token as usize] += self.theta[weight];
+                by.active.push((token, weight as u16));
             }
         }
     }
 
-    /// Learns what the corrected probabilities of the last row should have been.
-    pub fn learn(&mut self, token: u32, p: &[f32]) {
+    /// How the weights in a correction should have been others, for the token that came: what [`Recall::learn`] takes.
+    pub fn gradient(token: u32, p: &[f32], active: &[(u32, u16)]) -> Gradient {
         let mut gradient = [0.0f32; WEIGHTS];
-        for &(t, weight) in &self.active {
+        for &(t, weight) in active {
             gradient[usize::from(weight)] += f32::from(u8::from(t == token)) - p[t as usize];
         }
-        for ((theta, square), g) in self.theta.iter_mut().zip(&mut self.squares).zip(gradient) {
+        Gradient(gradient)
+    }
+
+    /// Learns what the corrected probabilities of a row should have been.
+    pub fn learn(&mut self, gradient: &Gradient) {
+        for ((theta, square), g) in self.theta.iter_mut().zip(&mut self.squares).zip(gradient.0) {
             *square += g * g;
             *theta += STEP * g / (*square + 1.0).sqrt();
         }
@@ -187,17 +200,17 @@ mod tests {
 
     #[test]
     fn what_came_in_another_lane_is_expected_and_the_rest_still_sums_to_one() {
-        let mut recall = Recall::new(64, 2, 480);
+        let (mut recall, mut by) = (Recall::new(64, 2, 480), Correction::default());
         let mut last = 0.0;
         for turn in 0..60 {
             let lane = turn % 2;
             for at in 0..8u32 {
                 let history: Vec<u32> = (0..at).collect();
                 let mut p = vec![1.0 / 64.0; 64];
-                recall.correct(lane, &history, &mut p);
+                recall.correct(lane, &history, &mut p, &mut by);
                 assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-3 && p.iter().all(|&p| p > 0.0));
                 last = p[at as usize];
-                recall.learn(at, &p);
+                recall.learn(&Recall::gradient(at, &p, &by.active));
                 recall.count(lane, &history, at);
             }
         }

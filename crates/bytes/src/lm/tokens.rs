@@ -13,17 +13,17 @@
 //! The first lane is ahead: what it begins with is read by all others first.
 
 use super::feed::{Ask, Feed};
-use super::head::{BUCKET, Chances, Head, buckets};
+use super::head::{BUCKET, Came, Chances, Head, bucket_sum, buckets};
 use super::ngram::{COUNTS, Expected, Ngrams, ORDERS};
 use super::predictor::Predictor;
-use super::recall::Recall;
+use super::recall::{Correction, Gradient, Recall};
 use brevity_coding::cdf::Quantiser;
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::{Logistic, MAX_STRETCH};
 use brevity_coding::mixer::{Mixer, ONE};
 use brevity_coding::range::{Coder, Direction, Interval, MAX_BITS};
 use brevity_coding::simd::Scalar;
-use brevity_kernels::math;
+use brevity_kernels::{Isa, Matrix, math, pool};
 use brevity_model::Result;
 
 /// Tokens of the first lane that the others read.
@@ -137,10 +137,57 @@ struct Shared {
     judge: Judge,
     head: Head,
     recall: Recall,
-    chances: Chances,
-    sums: Vec<f32>,
     quantiser: Quantiser,
     counts: Vec<u32>,
+}
+
+/// What becomes of a row of logits.
+#[derive(Default)]
+struct Row {
+    chances: Chances,
+    correction: Correction,
+    /// Sums of the chances of buckets, and the likeliest token.
+    sums: Vec<f32>,
+    best: u32,
+    /// Tokens that it is not, and what their chances were.
+    held: Vec<(u32, f32)>,
+    /// The token that it is.
+    token: u32,
+}
+
+impl Row {
+    fn fill(&mut self, logits: &[f32], lane: &Lane<'_>, at: usize, head: &Head, recall: &Recall) {
+        head.chances(logits, &mut self.chances);
+        recall.correct(at, &lane.tokens, &mut self.chances.p, &mut self.correction);
+        self.held.clear();
+        lane.refused.into_iter().for_each(|token| _ = self.exclude(token));
+        self.best = buckets(&self.chances.p, &mut self.sums) as u32;
+    }
+
+    /// Takes a token out; returns what it had.
+    fn exclude(&mut self, token: u32) -> f32 {
+        let Some(p) = self.chances.p.get_mut(token as usize) else { return 0.0 };
+        let was = std::mem::take(p);
+        self.held.push((token, was));
+        was
+    }
+
+    /// Sums of buckets without what was taken out.
+    fn sum(&mut self) {
+        for &(token, _) in &self.held {
+            let bucket = token as usize / BUCKET;
+            if let (Some(sum), Some(p)) = (self.sums.get_mut(bucket), self.chances.p.chunks(BUCKET).nth(bucket)) {
+                *sum = bucket_sum(p);
+            }
+        }
+    }
+
+    /// Puts back what was taken out.
+    fn restore(&mut self) {
+        for (token, p) in self.held.drain(..).rev() {
+            self.chances.p[token as usize] = p;
+        }
+    }
 }
 
 /// Codes lanes of tokens: `given` where they are encoded, as many as `totals` where they are decoded.
@@ -168,11 +215,10 @@ pub fn code(
         judge: Judge::new(),
         head: Head::new(vocabulary),
         recall: Recall::new(vocabulary, totals.len(), totals.iter().sum()),
-        chances: Chances::default(),
-        sums: Vec::new(),
         quantiser: Quantiser::new(),
         counts: Vec::new(),
     };
+    let mut rows: Vec<Row> = totals.iter().map(|_| Row::default()).collect();
     loop {
         begin(&mut lanes, &mut feed);
         let mut waiting = Vec::new();
@@ -189,13 +235,16 @@ pub fn code(
         }
         let asks: Vec<Ask<'_>> = waiting.iter().map(|&lane| Ask { lane, tail: &[] }).collect();
         let logits = feed.evaluate(&asks)?;
-        for (row, &at) in waiting.iter().enumerate() {
+        let rows = &mut rows[..waiting.len()];
+        shared.expect(rows, &lanes, &waiting, &logits);
+        for (row, &at) in rows.iter_mut().zip(&waiting) {
             let lane = &mut lanes[at];
-            let token = shared.token(lane, at, logits.row(row), coder);
-            shared.take(lane, at, token);
-            lane.bytes += predictor.tokenizer().token_bytes(token).len();
-            feed.push(at, &[token]);
+            row.token = shared.token(lane, row, coder);
+            shared.take(lane, at, row.token);
+            lane.bytes += predictor.tokenizer().token_bytes(row.token).len();
+            feed.push(at, &[row.token]);
         }
+        shared.learn(rows, &logits);
         if !alive(lanes.iter().map(|lane| lane.bytes).sum()) {
             break;
         }
@@ -240,20 +289,36 @@ impl Shared {
         false
     }
 
-    /// Codes a token behind the model's logits.
-    fn token(&mut self, lane: &Lane<'_>, at: usize, logits: &[f32], coder: &mut Direction<'_>) -> u32 {
-        self.head.chances(logits, &mut self.chances);
-        self.recall.correct(at, &lane.tokens, &mut self.chances.p);
+    /// What may come next in each lane that waits.
+    fn expect(&self, rows: &mut [Row], lanes: &[Lane<'_>], waiting: &[usize], logits: &Matrix) {
+        let (isa, Self { head, recall, .. }) = (Isa::current(), self);
+        pool::parallel_chunks(rows, 1, |index, rows| {
+            let (at, logits) = (waiting[index], logits.row(index));
+            rows.iter_mut().for_each(|row| isa.with(|| row.fill(logits, &lanes[at], at, head, recall)));
+        });
+    }
+
+    /// Learns what came behind each row.
+    fn learn(&mut self, rows: &[Row], logits: &Matrix) {
+        let came: Vec<Came<'_>> = (0..rows.len())
+            .map(|at| Came { logits: logits.row(at), chances: &rows[at].chances, token: rows[at].token as usize })
+            .collect();
+        self.head.learn(&came);
+        let mut gradients: Vec<Option<Gradient>> = rows.iter().map(|_| None).collect();
+        pool::parallel_chunks(&mut gradients, 1, |at, gradients| {
+            let row = &rows[at];
+            gradients.fill_with(|| Some(Recall::gradient(row.token, &row.chances.p, &row.correction.active)));
+        });
+        gradients.iter().flatten().for_each(|gradient| self.recall.learn(gradient));
+    }
+
+    /// Codes a token behind what may come.
+    fn token(&mut self, lane: &Lane<'_>, row: &mut Row, coder: &mut Direction<'_>) -> u32 {
         let wanted = lane.given.get(lane.tokens.len()).copied();
-        let mut held = Vec::with_capacity(GUESSES + 2);
-        let mut left = 1.0f32;
-        if let Some(token) = lane.refused {
-            left -= self.exclude(token, &mut held);
-        }
-        let best = buckets(&self.chances.p, &mut self.sums) as u32;
+        let mut left = 1.0 - row.held.iter().map(|(_, p)| p).sum::<f32>();
         let mut found = None;
-        for (rank, token) in self.candidates(best, lane).into_iter().enumerate() {
-            let chance = self.chances.p.get(token as usize).copied().unwrap_or(0.0);
+        for (rank, token) in candidates(row.best, lane).into_iter().enumerate() {
+            let chance = row.chances.p.get(token as usize).copied().unwrap_or(0.0);
             let question = self.judge.ask(token, Some(chance / left.max(chance).max(1e-9)), &lane.expected, rank);
             let hit = coder.code(u32::from(wanted == Some(token)), question.p);
             self.judge.learn(&question, hit);
@@ -261,49 +326,19 @@ impl Shared {
                 found = Some(token);
                 break;
             }
-            left -= self.exclude(token, &mut held);
+            left -= row.exclude(token);
         }
-        let token = found.unwrap_or_else(|| self.rest(wanted, coder));
-        for (token, p) in held {
-            self.chances.p[token as usize] = p;
-        }
-        self.head.learn(logits, &self.chances, token as usize);
-        self.recall.learn(token, &self.chances.p);
+        let token = found.unwrap_or_else(|| self.rest(row, wanted, coder));
+        row.restore();
         token
     }
 
-    /// Tokens that are asked for by name: the model's, then those of the longest contexts.
-    fn candidates(&self, best: u32, lane: &Lane<'_>) -> Vec<u32> {
-        let mut out = vec![best];
-        for order in 0..ORDERS.len() {
-            let token = lane.expected.token[order];
-            let fresh = !out.contains(&token) && lane.refused != Some(token);
-            if lane.expected.count[order] > 0 && fresh && out.len() <= GUESSES {
-                out.push(token);
-            }
-        }
-        out
-    }
-
-    /// Takes a token out; returns what it had.
-    fn exclude(&mut self, token: u32, held: &mut Vec<(u32, f32)>) -> f32 {
-        let Some(p) = self.chances.p.get_mut(token as usize) else { return 0.0 };
-        let was = std::mem::take(p);
-        held.push((token, was));
-        was
-    }
-
     /// One of the tokens that are left.
-    fn rest(&mut self, wanted: Option<u32>, coder: &mut Direction<'_>) -> u32 {
-        buckets(&self.chances.p, &mut self.sums);
-        let sums = std::mem::take(&mut self.sums);
-        let bucket = self.symbol(&sums, wanted.map(|token| token as usize / BUCKET), coder);
-        self.sums = sums;
-        let p = std::mem::take(&mut self.chances.p);
-        let all = &p[(bucket * BUCKET).min(p.len())..((bucket + 1) * BUCKET).min(p.len())];
-        let token = bucket * BUCKET + self.symbol(all, wanted.map(|token| token as usize % BUCKET), coder);
-        self.chances.p = p;
-        token as u32
+    fn rest(&mut self, row: &mut Row, wanted: Option<u32>, coder: &mut Direction<'_>) -> u32 {
+        row.sum();
+        let bucket = self.symbol(&row.sums, wanted.map(|token| token as usize / BUCKET), coder);
+        let p = row.chances.p.chunks(BUCKET).nth(bucket).unwrap_or_default();
+        (bucket * BUCKET + self.symbol(p, wanted.map(|token| token as usize % BUCKET), coder)) as u32
     }
 
     /// Codes one of several by their weights, in counts of 24 bits.
@@ -341,4 +376,17 @@ impl Shared {
         self.ngrams.learn(&lane.expected, token);
         lane.tokens.push(token);
     }
+}
+
+/// Tokens that are asked for by name: the model's, then those of the longest contexts.
+fn candidates(best: u32, lane: &Lane<'_>) -> Vec<u32> {
+    let mut out = vec![best];
+    for order in 0..ORDERS.len() {
+        let token = lane.expected.token[order];
+        let fresh = !out.contains(&token) && lane.refused != Some(token);
+        if lane.expected.count[order] > 0 && fresh && out.len() <= GUESSES {
+            out.push(token);
+        }
+    }
+    out
 }
