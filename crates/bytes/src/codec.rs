@@ -35,7 +35,7 @@ pub(crate) const DELTA: u8 = 7;
 pub(crate) use columns::COLUMNS;
 
 /// Banks of contexts that there are, with sixteen times the networks beside.
-const BANKS: [u8; 4] = [1, 4, cm::WIDE, 0x10 | cm::WIDE];
+const BANKS: [u8; 3] = [1, 4, 0x10 | cm::WIDE];
 
 /// Bytes of the smallest block whose words become codes before the widest models: they know words by their letters, and a list of words is not free;
 /// but codes leave more room in a table that is full.

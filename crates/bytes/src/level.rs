@@ -46,7 +46,7 @@ pub const LEVELS: [Level; 9] = [
     Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30, banks: 1, lanes: 2 }, block: 128 * MIB },
     Level { number: 6, pipeline: Pipeline::Mix { table_bits: 30, banks: 4, lanes: 2 }, block: 128 * MIB },
     Level { number: 7, pipeline: Pipeline::Mix { table_bits: 31, banks: 4, lanes: 1 }, block: 128 * MIB },
-    Level { number: 8, pipeline: Pipeline::Mix { table_bits: 31, banks: 6, lanes: 1 }, block: 128 * MIB },
+    Level { number: 8, pipeline: Pipeline::Mix { table_bits: 30, banks: 0x16, lanes: 1 }, block: 128 * MIB },
     Level { number: 9, pipeline: Pipeline::Mix { table_bits: 31, banks: 0x16, lanes: 1 }, block: 128 * MIB },
 ];
 

@@ -178,7 +178,7 @@ impl Model {
             return 0;
         }
         let nearer = bit(coder, &mut self.nearer[place >> 1], u32::from((d > 0) == negative), self.rates) != 0;
-        let magnitude = self.magnitude(coder, d.unsigned_abs(), place >> 1 | usize::from(nearer) * COARSE);
+        let magnitude = self.magnitude(coder, d.unsigned_abs(), (place >> 1) + usize::from(nearer) * COARSE);
         if nearer == negative { magnitude as i64 } else { -(magnitude as i64) }
     }
 
