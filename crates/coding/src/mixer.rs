@@ -142,7 +142,7 @@ impl<const X: usize> NarrowMixer<X> {
     }
 
     /// Mixes the inputs (±2,047) with the weights of `set` (nothing where there are not so many): log-odds in units of 1/256. In the first
-    /// [`YOUNG`] steps a set that has learnt nothing begins with the weights of the set before.
+    /// 131,072 steps a set that has learnt nothing begins with the weights of the set before.
     #[inline(always)]
     pub fn mix<S: Simd>(&mut self, inputs: &[i16; X], set: usize, logistic: &Logistic) -> i32 {
         if self.steps < YOUNG
