@@ -10,26 +10,27 @@ pub const COLUMNS: u8 = 9;
 /// Streams of a block.
 const STREAMS: usize = 3;
 
-/// Blocks up to here are coded both ways; of larger ones a sample is, and they are only where it is near, where columns take more than a
-/// quarter of the bytes, and at the strong levels unless columns lose.
+/// Blocks up to here are coded both ways; of larger ones a sample is, and they are only where it is near or columns take more than a
+/// quarter of the bytes.
 const BOTH: usize = 1 << 20;
 /// Bytes of the sample, and the pieces that it consists of.
 const SAMPLE: usize = 1 << 18;
 const PIECES: usize = 8;
 /// Parts of a hundred by which columns of the sample must be longer or shorter to be sure: templates weigh more in it than in all of the block.
 const LEARNING: usize = 4;
+/// The same for the strong levels, which are coded both ways otherwise: they learn from a whole block what a sample cannot show.
+const STRONG: usize = 25;
 
 /// Encodes a block as columns where that is shorter, and by itself otherwise.
 pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
+    let strong = matches!(level.pipeline, Pipeline::Mix { banks, .. } if banks > 1);
     let sampled = bytes.len() > BOTH && !matches!(level.pipeline, Pipeline::Lz(_));
     let share = if sampled { share_of_sample(bytes, level) } else { 100 };
-    if share > 100 + LEARNING {
+    if share > 100 + if strong { STRONG } else { LEARNING } {
         return pack(bytes, level, false);
     }
     let Some(columns) = encode(bytes, level) else { return pack(bytes, level, false) };
-    // The larger models learn from a whole block what a sample cannot show.
-    let quick = !matches!(level.pipeline, Pipeline::Mix { banks, .. } if banks > 1);
-    if quick && share < 100 - LEARNING && columns.len() < bytes.len() / 4 {
+    if !strong && share < 100 - LEARNING && columns.len() < bytes.len() / 4 {
         return columns;
     }
     let whole = pack(bytes, level, false);
