@@ -10,13 +10,12 @@ pub const COLUMNS: u8 = 9;
 /// Streams of a block.
 const STREAMS: usize = 3;
 
-/// Blocks up to here are coded both ways; of larger ones a sample is, and they are only where it is near or columns take more than a
-/// quarter of the bytes.
+/// Blocks up to here are coded both ways; of larger ones a sample is, and they are only where columns take more than a quarter of the bytes.
 const BOTH: usize = 1 << 20;
 /// Bytes of the sample, and the pieces that it consists of.
 const SAMPLE: usize = 1 << 18;
 const PIECES: usize = 8;
-/// Parts of a hundred by which columns of the sample must be longer or shorter to be sure: templates weigh more in it than in all of the block.
+/// Parts of a hundred by which columns of the sample may be longer: templates weigh more in it than in all of the block.
 const LEARNING: usize = 4;
 /// The same for the strong levels, which are coded both ways otherwise: they learn from a whole block what a sample cannot show.
 const STRONG: usize = 25;
@@ -30,7 +29,7 @@ pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
         return pack(bytes, level, false);
     }
     let Some(columns) = encode(bytes, level) else { return pack(bytes, level, false) };
-    if !strong && share < 100 - LEARNING && columns.len() < bytes.len() / 4 {
+    if sampled && !strong && columns.len() < bytes.len() / 4 {
         return columns;
     }
     let whole = pack(bytes, level, false);
