@@ -5,7 +5,7 @@
 //! - [`tensors`] is for weights; [`cm`] is context mixing (levels 4 to 9), [`dna`] the same for bases, [`bwt`] block sorting (level 3), [`lz`] repeated strings (levels 1 and 2); [`transform`] makes data easier first.
 //! - [`lm`] codes text behind a language model, which whoever unpacks must have.
 //!
-//! All arithmetic is on integers, or on `f32` in a written order (the network of level 9, language models): an archive decodes on any machine, with or
+//! All arithmetic is on integers, or on `f32` in a written order (the network of levels 8 and 9, language models): an archive decodes on any machine, with or
 //! without vector instructions.
 #![forbid(unsafe_code)]
 

@@ -187,6 +187,10 @@ pub fn decode(packed: &[u8], out: &mut [u8]) -> Option<()> {
     let mut read = |symbols| Some(Codes::read(&mut input, symbols).ok()?.decoder());
     let literal = read(256)?;
     let fields = [read(SYMBOLS)?, read(SYMBOLS)?, read(SYMBOLS)?];
+    // Each but the last holds a byte or more: codes of one symbol take no bits, so the input's end bounds nothing.
+    if count as usize > out.len().saturating_add(1) {
+        return None;
+    }
     let mut at = 0usize;
     for _ in 0..count {
         let [literals, length, distance] = [0, 1, 2].map(|i: usize| {
@@ -254,6 +258,13 @@ mod tests {
         assert!(round_trip(&b"to be or not to be, that is the question. ".repeat(1000)) < 400);
         round_trip(b"");
         round_trip(b"a");
+    }
+
+    #[test]
+    fn sequences_of_nothing_are_refused() {
+        let mut packed = encode(b"", FAST);
+        packed[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode(&packed, &mut []), None);
     }
 
     proptest! {
