@@ -7,7 +7,7 @@
 //! With a predictor of bytes [beside](Beside), which answers many questions at once, there are as many lanes as it likes: what it
 //! says of each bit is two more inputs, weighted most to begin with, and chooses sets of weights.
 
-use super::beside::{Beside, Tree};
+use super::beside::{Beside, Blend, Tree};
 use super::contexts::{BANK, Far, Hashes, Recent, Wide, hashes, sets};
 use super::direct::Direct;
 use super::finish::{self, Finish, GROUPS_BITS, GROUPS_OF_A_BYTE, MAPS, Moment};
@@ -109,6 +109,8 @@ struct Pace {
 impl Pace {
     const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8 };
     const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3 };
+    /// Beside a predictor, which is mostly right.
+    const BESIDE: Self = Self { first: 5, ..Self::STRONG };
     const FINE: Self = Self { first: 100, least: 24, every: 1 << 11, last: 3 };
 }
 
@@ -121,6 +123,7 @@ struct Model<const B: usize, const X: usize> {
     fine: Vec<Mixer<X>>,
     last: [Mixer<LAST>; 2],
     finish: Finish,
+    blend: Option<Blend>,
     places: Vec<Places>,
     runs: Option<Runs<B>>,
     direct: Option<Direct>,
@@ -166,14 +169,15 @@ impl<const B: usize, const X: usize> Model<B, X> {
         const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
         let weight = NARROW_ONE / 20 * 3 / B as i16;
         let rich = Self::RICH;
-        let pace = match (rich, Self::FINE) {
-            (false, _) => Pace::QUICK,
-            (true, false) => Pace::STRONG,
-            (true, true) => Pace::FINE,
+        let pace = match (rich, Self::FINE, settings.beside) {
+            (_, _, true) => Pace::BESIDE,
+            (false, ..) => Pace::QUICK,
+            (true, false, _) => Pace::STRONG,
+            (true, true, _) => Pace::FINE,
         };
         let sets = &SETS[..Self::MIXERS];
         let [narrow, fine] = if Self::FINE { [&[], sets] } else { [sets, &[]] };
-        let weight = if settings.beside { weight / 3 } else { weight };
+        let weight = if settings.beside { weight / 12 } else { weight };
         let mixer = |&sets: &usize| {
             let mut mixer = NarrowMixer::new(sets, weight);
             if settings.beside {
@@ -187,6 +191,7 @@ impl<const B: usize, const X: usize> Model<B, X> {
             fine: fine.iter().map(|&sets| Mixer::new(sets, i32::from(weight) << 4)).collect(),
             last: [256, 2048].map(|sets| Mixer::new(sets, ONE / Self::MIXERS as i32)),
             finish: Finish::new(rich),
+            blend: settings.beside.then(Blend::new),
             places: LEAST[..if rich { 3 } else { 1 }]
                 .iter()
                 .map(|&least| Places::new(settings.match_bits, least))
@@ -364,7 +369,10 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         }
         let moment =
             Moment { partial: self.partial, bits: self.bits, order: self.order, kind: (self.recent.kinds & 15) as u8 };
-        let p = model.finish.refine(p, (first, mixed), &self.groups, moment, tables.logistic);
+        let mut p = model.finish.refine(p, (first, mixed), &self.groups, moment, tables.logistic);
+        if let Some(blend) = &mut model.blend {
+            p = blend.refine(p, self.x[rest + 11], tables.logistic);
+        }
         let bit = coder.code((byte >> (7 - self.bits)) & 1, p);
         self.learn::<S>(model, tables, &y, node, bit);
         self.partial = self.partial << 1 | bit;
@@ -421,6 +429,9 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             model.last[1].learn::<Scalar>(y, bit, model.pace.last);
         }
         model.finish.learn(bit);
+        if let Some(blend) = &mut model.blend {
+            blend.learn(bit);
+        }
         for (matched, places) in self.matched.iter_mut().zip(&mut model.places) {
             matched.learn(places, bit, tables.rates);
         }

@@ -1,9 +1,10 @@
 //! Several texts through one model at once.
 //!
-//! Each lane holds a cache of what the model has read of it. What a row of logits says depends on its own lane alone,
+//! A [`Reading`] holds a cache of what the model has read of a lane: a lane has one for each way its last bytes may be cut into tokens, and those
+//! share the blocks of what is certain. What a row of logits says depends on its own reading alone,
 //! and not on the batch (the promise of `brevity_kernels`), so both directions of a coder see the same bits.
 //!
-//! A cache holds [`WINDOW`] positions ([`cache`](super::cache)); a lane that reaches the end of the model's context begins again behind the
+//! A cache holds [`WINDOW`] positions ([`cache`](super::cache)); one that reaches the end of the model's context begins again behind the
 //! last half of a window.
 
 use super::cache::LaneCache;
@@ -14,17 +15,21 @@ use brevity_model::{Logits, Result, Sequence};
 
 /// Positions that a cache holds, where the model has as many.
 pub const WINDOW: usize = 3072;
+/// Tokens that may follow what is certain.
+pub const OPEN: usize = 64;
 
-/// What the model has read of one text.
+/// What the model has read of a lane, from a token on.
 #[derive(Clone)]
-struct Lane {
+pub struct Reading {
     cache: LaneCache,
-    /// Tokens at the positions of the cache.
-    held: Vec<u32>,
-    /// Tokens that are certain.
-    base: Vec<u32>,
-    /// So many of both are the same.
-    same: usize,
+    from: usize,
+}
+
+/// What is certain of a lane.
+struct Lane {
+    tokens: Vec<u32>,
+    /// What readings begin again with, for a while.
+    root: Option<Reading>,
 }
 
 /// The lanes of a model.
@@ -35,85 +40,95 @@ pub struct Feed<'m> {
     window: usize,
 }
 
-/// Tokens of a lane that follow what is certain there; logits after the last of them are wanted.
+/// Logits are wanted after what is certain of a lane and some tokens more.
 pub struct Ask<'a> {
     pub lane: usize,
     pub tail: &'a [u32],
+    /// Has read a part of that.
+    pub reading: &'a mut Reading,
 }
 
 impl<'m> Feed<'m> {
     /// Lanes that begin with the model's first token.
     pub fn new(predictor: &'m Predictor, lanes: usize) -> Self {
-        let config = predictor.model().config();
-        let lane = Lane {
-            cache: LaneCache::new(CacheShape::of(config), config.context),
-            held: Vec::new(),
-            base: vec![predictor.start()],
-            same: 0,
-        };
-        Self { predictor, lanes: vec![lane; lanes], context: config.context, window: config.context.min(WINDOW) }
+        let context = predictor.model().config().context;
+        let lane = || Lane { tokens: vec![predictor.start()], root: None };
+        Self { predictor, lanes: (0..lanes).map(|_| lane()).collect(), context, window: context.min(WINDOW) }
     }
 
-    /// A lane begins with what the first one has read.
+    /// One that has read nothing.
+    pub fn reading(&self) -> Reading {
+        Reading { cache: LaneCache::new(CacheShape::of(self.predictor.model().config()), self.context), from: 0 }
+    }
+
+    /// A lane begins with the first one's tokens; readings of that are readings of this.
     pub fn follow(&mut self, lane: usize) {
-        self.lanes[lane] = self.lanes[0].clone();
+        self.lanes[lane].tokens = self.lanes[0].tokens.clone();
     }
 
     /// Tokens that a lane goes on with.
     pub fn push(&mut self, lane: usize, tokens: &[u32]) {
-        self.lanes[lane].base.extend_from_slice(tokens);
+        let lane = &mut self.lanes[lane];
+        lane.tokens.extend_from_slice(tokens);
+        lane.root.take_if(|root| lane.tokens.len() - root.end() > OPEN);
     }
 
-    /// A row of logits for each ask; a lane asks at most once.
-    pub fn evaluate(&mut self, asks: &[Ask<'_>]) -> Result<Matrix> {
-        let mut wanted: Vec<Option<&[u32]>> = vec![None; self.lanes.len()];
-        for ask in asks {
-            wanted[ask.lane] = Some(ask.tail);
+    /// A reading of what is certain, of one of that and more.
+    pub fn back(&self, lane: usize, mut reading: Reading) -> Option<Reading> {
+        let certain = self.lanes[lane].tokens.len();
+        if reading.end() > certain {
+            reading.cache.truncate(certain.checked_sub(reading.from)?).ok()?;
         }
-        let (window, context) = (self.window, self.context);
-        let mut fresh = Vec::with_capacity(asks.len());
-        for (lane, tail) in self.lanes.iter_mut().zip(&wanted) {
-            if let Some(tail) = tail {
-                fresh.push(lane.prepare(tail, window, context)?);
-            }
-        }
-        let lanes = self.lanes.iter_mut().zip(&wanted).filter(|(_, tail)| tail.is_some());
-        let mut batch: Vec<Sequence<'_>> = lanes
+        Some(reading)
+    }
+
+    /// A row of logits for each ask.
+    pub fn evaluate(&mut self, mut asks: Vec<Ask<'_>>) -> Result<Matrix> {
+        let fresh: Vec<Vec<u32>> = asks.iter_mut().map(|ask| self.prepare(ask)).collect::<Result<_>>()?;
+        let mut batch: Vec<Sequence<'_>> = asks
+            .iter_mut()
             .zip(&fresh)
-            .map(|((lane, _), tokens)| Sequence { tokens, cache: &mut lane.cache as &mut dyn KvCache })
+            .map(|(ask, tokens)| Sequence { tokens, cache: &mut ask.reading.cache as &mut dyn KvCache })
             .collect();
         self.predictor.model().forward(&mut batch, Logits::Last, None)
     }
-}
 
-impl Lane {
-    /// Cuts the cache back to what it shares with the certain tokens and `tail`; returns what is to be read.
-    fn prepare(&mut self, tail: &[u32], window: usize, context: usize) -> Result<Vec<u32>> {
-        let mut common = self.common(tail);
+    /// Makes room for what a reading has not read, and returns that.
+    fn prepare(&mut self, Ask { lane, tail, reading }: &mut Ask<'_>) -> Result<Vec<u32>> {
+        let (certain, window) = (self.lanes[*lane].tokens.len(), self.window);
+        let total = certain + tail.len();
         // What is far behind begins again too, with less to read.
-        let total = self.base.len() + tail.len();
-        if total > context || total - common > window / 2 {
+        if total - reading.from > self.context || total.saturating_sub(reading.end()) > window / 2 {
             let keep = (window / 2).max(tail.len() + 1);
-            let gone = total.saturating_sub(keep).min(self.base.len() - 1);
-            self.base.drain(..gone);
-            (self.same, common) = (0, 0);
+            **reading = self.root(*lane, reading.from, total.saturating_sub(keep).min(certain - 1))?;
         }
-        let rest = self.base.iter().chain(tail).skip(common);
-        let fresh: Vec<u32> = rest.copied().collect();
-        self.cache.truncate(common)?;
-        self.cache.make_room(fresh.len(), window);
-        self.held.truncate(common);
-        self.held.extend_from_slice(&fresh);
-        self.same = self.base.len();
+        // The last one is read again where nothing else would be.
+        if reading.end() >= total {
+            reading.cache.truncate(total - 1 - reading.from)?;
+        }
+        let tokens = &self.lanes[*lane].tokens;
+        let fresh: Vec<u32> = tokens.iter().chain(*tail).skip(reading.end()).copied().collect();
+        reading.cache.make_room(fresh.len(), window);
         Ok(fresh)
     }
 
-    /// How many positions of the cache hold what they should. The last one is read again where nothing else would be: its
-    /// logits are wanted.
-    fn common(&self, tail: &[u32]) -> usize {
-        let total = self.base.len() + tail.len();
-        let rest = self.base.iter().chain(tail).zip(&self.held).skip(self.same.min(total));
-        let more = rest.take_while(|(wanted, held)| wanted == held).count();
-        (self.same.min(total) + more).min(total - 1)
+    /// A reading of what is certain of a lane, that begins behind `from`: at `start`, or where another one of these tokens began again.
+    fn root(&mut self, lane: usize, from: usize, start: usize) -> Result<Reading> {
+        if let Some(root) = self.lanes[lane].root.as_ref().filter(|root| root.from > from) {
+            return Ok(root.clone());
+        }
+        let mut root = Reading { from: start, ..self.reading() };
+        let tokens = &self.lanes[lane].tokens[start..];
+        let mut batch = [Sequence { tokens, cache: &mut root.cache }];
+        self.predictor.model().forward(&mut batch, Logits::None, None)?;
+        self.lanes[lane].root = Some(root.clone());
+        Ok(root)
+    }
+}
+
+impl Reading {
+    /// The token behind those that it has read.
+    fn end(&self) -> usize {
+        self.from + self.cache.len()
     }
 }

@@ -13,12 +13,12 @@
 //! with the bytes behind the others: a range of the sorted vocabulary. Where such a token ends exactly here, it may
 //! be complete: a new cover begins behind it. So no mass is lost or counted twice, and the sum is exact but for one thing: covers
 //! that hold less than `2^-prune` of the mass are dropped, and more than [`MOST`] are not kept. Both directions drop the
-//! same ones. Probabilities are whole numbers in units of 2⁻⁴⁴ (at least one for each token), weights `f64`, each operation rounded by itself.
+//! same ones. Where a byte comes that no cover foretells, what came behind the certain tokens is cut as the tokenizer cuts it. Probabilities are whole numbers in units of 2⁻⁴⁴ (at least one for each token), weights `f64`, each operation rounded by itself.
 //!
 //! What the model says of tokens follows the text as it does token by token: through the adaptive [head](super::head) and by what all lanes have
 //! read ([recall](super::recall)), which learn from a token once all covers agree on it.
 
-use super::feed::{Ask, Feed};
+use super::feed::{Ask, Feed, OPEN, Reading};
 use super::head::{Came, Chances, Head};
 use super::predictor::Predictor;
 use super::recall::{Correction, HISTORY, Recall};
@@ -28,9 +28,7 @@ use brevity_model::{Error, Result};
 use std::sync::Arc;
 
 /// Covers of a lane at most.
-const MOST: usize = 8;
-/// Tokens that may be open at most.
-const OPEN: usize = 64;
+pub const MOST: usize = 8;
 /// Open tokens of a cover that are learnt from: what was said before the others is forgotten.
 const LEARNT: usize = 4;
 /// Units of probabilities.
@@ -149,11 +147,13 @@ struct Cover {
     /// What the last token may be: ranks, and the bytes of it that have come. It has more of them.
     span: (usize, usize),
     depth: usize,
+    /// What the model has read of it; without what was said, of what it continues.
+    reading: Option<Arc<Reading>>,
 }
 
 impl Cover {
-    fn new(weight: f64, all: usize) -> Self {
-        Self { tail: Vec::new(), behind: Vec::new(), weight, said: None, span: (0, all), depth: 0 }
+    fn new(weight: f64, all: usize, reading: Option<Arc<Reading>>) -> Self {
+        Self { tail: Vec::new(), behind: Vec::new(), weight, said: None, span: (0, all), depth: 0, reading }
     }
 
     /// The one behind a token that ends here.
@@ -164,7 +164,7 @@ impl Cover {
         if let Some(far) = behind.len().checked_sub(LEARNT + 1) {
             behind[far] = None;
         }
-        Self { tail, behind, ..Self::new(weight, all) }
+        Self { tail, behind, ..Self::new(weight, all, self.reading.clone()) }
     }
 
     /// The mass of some of its ranks.
@@ -175,17 +175,26 @@ impl Cover {
     }
 }
 
+/// Where a lane is.
+struct Lane {
+    covers: Vec<Cover>,
+    /// The tokens that are certain, and the bytes behind them.
+    certain: Vec<u32>,
+    bytes: Vec<u8>,
+    /// The last of these bytes, where covers have not seen it.
+    owed: Option<u8>,
+    begun: bool,
+}
+
 /// Lanes of bytes behind a model of tokens.
 pub struct Marginal<'m> {
+    predictor: &'m Predictor,
     feed: Feed<'m>,
     lexicon: Lexicon,
-    lanes: Vec<Vec<Cover>>,
-    /// The tokens of each lane that are certain.
-    certain: Vec<Vec<u32>>,
+    lanes: Vec<Lane>,
     learnt: Learnt,
     corrections: Vec<Correction>,
     least: f64,
-    begun: Vec<bool>,
     failed: Option<Error>,
     alive: &'m dyn Fn(usize) -> bool,
     done: usize,
@@ -197,17 +206,24 @@ impl<'m> Marginal<'m> {
     pub fn new(predictor: &'m Predictor, lengths: &[usize], prune: u8, alive: &'m dyn Fn(usize) -> bool) -> Self {
         let (lexicon, lanes) = (Lexicon::new(predictor), lengths.len());
         let (all, vocabulary) = (lexicon.ids.len(), predictor.model().config().vocab);
+        let feed = Feed::new(predictor, lanes);
+        let lane = |lane| Lane {
+            covers: vec![Cover::new(1.0, all, Some(Arc::new(feed.reading())))],
+            certain: Vec::new(),
+            bytes: Vec::new(),
+            owed: None,
+            begun: lane == 0,
+        };
         Self {
-            feed: Feed::new(predictor, lanes),
-            lanes: (0..lanes).map(|_| vec![Cover::new(1.0, all)]).collect(),
-            certain: vec![Vec::new(); lanes],
+            predictor,
+            lanes: (0..lanes).map(lane).collect(),
+            feed,
             learnt: Learnt {
                 head: Head::new(vocabulary),
                 recall: Recall::new(vocabulary, lanes, lengths.iter().sum()),
             },
-            corrections: (0..lanes).map(|_| Correction::default()).collect(),
+            corrections: Vec::new(),
             least: 1.0 / (1u64 << prune.min(50)) as f64,
-            begun: (0..lanes).map(|lane| lane == 0).collect(),
             failed: None,
             alive,
             done: 0,
@@ -221,42 +237,64 @@ impl<'m> Marginal<'m> {
         self.failed.map_or(Ok(!self.stopped), Err)
     }
 
-    /// Asks the model about covers that it was not asked about: one of each lane at a time.
+    /// Asks the model about the covers that it was not asked about, all together.
     fn ask(&mut self, lanes: &[usize]) -> Result<()> {
         loop {
-            let open = |lane: usize| self.lanes[lane].iter().position(|cover| cover.said.is_none());
-            let wanted: Vec<(usize, usize)> = lanes.iter().filter_map(|&lane| Some((lane, open(lane)?))).collect();
+            let open = |lane: &usize| {
+                let covers = self.lanes[*lane].covers.iter().enumerate().filter(|(_, cover)| cover.said.is_none());
+                covers.map(|(cover, _)| (*lane, cover)).collect::<Vec<_>>()
+            };
+            let wanted: Vec<(usize, usize)> = lanes.iter().flat_map(open).collect();
             if wanted.is_empty() {
                 return Ok(());
             }
-            let covers = &self.lanes;
-            let asks: Vec<Ask<'_>> =
-                wanted.iter().map(|&(lane, cover)| Ask { lane, tail: &covers[lane][cover].tail }).collect();
-            let logits = self.feed.evaluate(&asks)?;
-            let Self { certain, learnt, lexicon, corrections, .. } = self;
-            let mut said: Vec<_> = corrections.iter_mut().take(wanted.len()).map(|by| (by, None)).collect();
-            let isa = Isa::current();
-            pool::parallel_chunks(&mut said, 1, |row, said| {
-                let (lane, cover) = wanted[row];
-                let held = &certain[lane];
-                let history = [&held[held.len().saturating_sub(HISTORY)..], &covers[lane][cover].tail].concat();
-                for (by, said) in said {
-                    let new = || Said::new(logits.row(row), lane, &history, learnt, &lexicon.ids, by);
-                    *said = Some(Arc::new(isa.with(new)));
+            self.say(&wanted)?;
+            for &lane in lanes {
+                if let Some(byte) = self.lanes[lane].owed.take() {
+                    self.advance(lane, byte, false);
                 }
-            });
-            let said: Vec<Option<Arc<Said>>> = said.into_iter().map(|(_, said)| said).collect();
-            for ((lane, cover), said) in wanted.into_iter().zip(said) {
-                self.lanes[lane][cover].said = said;
             }
         }
     }
 
+    /// What the model says behind some covers.
+    fn say(&mut self, wanted: &[(usize, usize)]) -> Result<()> {
+        let Self { lanes, feed, learnt, lexicon, corrections, .. } = self;
+        let taken = wanted.iter().map(|&(lane, cover)| lanes[lane].covers[cover].reading.take());
+        let mut readings: Vec<Reading> =
+            taken.map(|reading| reading.map_or_else(|| feed.reading(), Arc::unwrap_or_clone)).collect();
+        let asks = wanted.iter().zip(&mut readings);
+        let asks = asks.map(|(&(lane, cover), reading)| Ask { lane, tail: &lanes[lane].covers[cover].tail, reading });
+        let logits = feed.evaluate(asks.collect())?;
+        if corrections.len() < wanted.len() {
+            corrections.resize_with(wanted.len(), Correction::default);
+        }
+        let mut said: Vec<_> = corrections.iter_mut().take(wanted.len()).map(|by| (by, None)).collect();
+        let isa = Isa::current();
+        pool::parallel_chunks(&mut said, 1, |row, said| {
+            let (lane, cover) = wanted[row];
+            let Lane { certain, covers, .. } = &lanes[lane];
+            let history = [&certain[certain.len().saturating_sub(HISTORY)..], &covers[cover].tail].concat();
+            for (by, said) in said {
+                let new = || Said::new(logits.row(row), lane, &history, learnt, &lexicon.ids, by);
+                *said = Some(Arc::new(isa.with(new)));
+            }
+        });
+        let said: Vec<Option<Arc<Said>>> = said.into_iter().map(|(_, said)| said).collect();
+        for ((&(lane, cover), said), reading) in wanted.iter().zip(said).zip(readings) {
+            let cover = &mut lanes[lane].covers[cover];
+            (cover.said, cover.reading) = (said, Some(Arc::new(reading)));
+        }
+        Ok(())
+    }
+
     /// Moves a lane's covers on by a byte.
-    fn advance(&mut self, lane: usize, byte: u8) {
+    fn advance(&mut self, lane: usize, byte: u8, new: bool) {
         let all = self.lexicon.ids.len();
         let mut covers = Vec::new();
-        for mut cover in std::mem::take(&mut self.lanes[lane]) {
+        let before = std::mem::take(&mut self.lanes[lane].covers);
+        let reading = before.first().and_then(|cover| cover.reading.clone());
+        for mut cover in before {
             let (mut low, high) = self.lexicon.narrow(cover.span, cover.depth, byte);
             cover.depth += 1;
             while low < high && self.lexicon.key(low).len() == cover.depth {
@@ -271,23 +309,45 @@ impl<'m> Marginal<'m> {
                 covers.push(cover);
             }
         }
-        self.lanes[lane] = covers;
+        if covers.is_empty() {
+            self.recover(lane, new.then_some(byte), reading);
+            return;
+        }
+        self.lanes[lane].covers = covers;
+        if new {
+            self.lanes[lane].bytes.push(byte);
+        }
         self.prune(lane);
+    }
+
+    /// No cover has foretold `byte`: what came before it is cut as the tokenizer cuts it. Without a byte, what came is given up.
+    fn recover(&mut self, lane: usize, byte: Option<u8>, reading: Option<Arc<Reading>>) {
+        let Self { lanes, predictor, feed, learnt, .. } = self;
+        let Lane { covers, certain, bytes, owed, .. } = &mut lanes[lane];
+        let canonical = byte.and_then(|_| super::exact_tokens(predictor, bytes));
+        let reading = reading.and_then(|reading| feed.back(lane, Arc::unwrap_or_clone(reading)));
+        let tokens = canonical.unwrap_or_default();
+        feed.push(lane, &tokens);
+        for token in tokens {
+            learnt.recall.count(lane, certain, token);
+            certain.push(token);
+        }
+        covers.push(Cover::new(1.0, self.lexicon.ids.len(), reading.map(Arc::new)));
+        *owed = byte;
+        bytes.clear();
+        bytes.extend(byte);
     }
 
     /// Drops what holds too little, and takes for certain what all agree on.
     fn prune(&mut self, lane: usize) {
-        let covers = &mut self.lanes[lane];
+        let Self { lanes, feed, learnt, predictor, .. } = self;
+        let Lane { covers, certain: known, bytes, .. } = &mut lanes[lane];
         let mass = |cover: &Cover| cover.mass(cover.span);
         let total: f64 = covers.iter().map(mass).sum();
         let least = total * self.least;
         covers.retain(|cover| mass(cover) > least);
         covers.sort_by(|a, b| mass(b).total_cmp(&mass(a)));
         covers.truncate(MOST);
-        if covers.is_empty() {
-            covers.push(Cover::new(1.0, self.lexicon.ids.len()));
-            return;
-        }
         let total: f64 = covers.iter().map(mass).sum();
         let same = |at: usize| covers.iter().all(|cover| cover.tail.get(at).is_some_and(|&t| t == covers[0].tail[at]));
         let certain = (0..covers[0].tail.len()).take_while(|&at| same(at)).count();
@@ -298,11 +358,12 @@ impl<'m> Marginal<'m> {
             cover.tail.drain(..certain);
             cover.behind.drain(..certain);
         }
-        self.feed.push(lane, &tokens);
+        feed.push(lane, &tokens);
         for (token, said) in tokens.into_iter().zip(said) {
-            said.iter().for_each(|said| self.learnt.learn(said, token));
-            self.learnt.recall.count(lane, &self.certain[lane], token);
-            self.certain[lane].push(token);
+            said.iter().for_each(|said| learnt.learn(said, token));
+            learnt.recall.count(lane, known, token);
+            known.push(token);
+            bytes.drain(..predictor.tokenizer().token_bytes(token).len().min(bytes.len()));
         }
     }
 }
@@ -310,8 +371,10 @@ impl<'m> Marginal<'m> {
 impl Beside for Marginal<'_> {
     fn round(&mut self, lanes: &[usize]) {
         for &lane in lanes {
-            if !std::mem::replace(&mut self.begun[lane], true) {
+            if !std::mem::replace(&mut self.lanes[lane].begun, true) {
                 self.feed.follow(lane);
+                let reading = self.lanes[0].covers.first().and_then(|cover| cover.reading.clone());
+                self.lanes[lane].covers.iter_mut().for_each(|cover| cover.reading = reading.clone());
             }
         }
         if self.failed.is_some() || self.stopped {
@@ -324,7 +387,7 @@ impl Beside for Marginal<'_> {
 
     fn predict(&mut self, lane: usize, tree: &mut Tree) {
         let mut masses = [0.0f64; 256];
-        for cover in self.lanes[lane].iter().filter(|cover| cover.said.is_some()) {
+        for cover in self.lanes[lane].covers.iter().filter(|cover| cover.said.is_some()) {
             let (mut at, high) = cover.span;
             while at < high {
                 let byte = self.lexicon.key(at)[cover.depth];
@@ -343,7 +406,7 @@ impl Beside for Marginal<'_> {
 
     fn learn(&mut self, lane: usize, byte: u8) {
         if self.failed.is_none() && !self.stopped {
-            self.advance(lane, byte);
+            self.advance(lane, byte, true);
         }
     }
 }

@@ -112,8 +112,11 @@ impl Models {
 fn memory(predictor: &Predictor, lanes: usize, text: usize, exact_bytes: bool) -> u64 {
     let (model, config) = (predictor.model(), predictor.model().config());
     let window = config.context.min(feed::WINDOW);
-    let caches = lanes * cache::memory(CacheShape::of(config), window);
-    let pass = 8 * model.options().chunk.min(window).max(lanes) * (4 * config.hidden + 4 * config.mlp.width);
+    // Readings of what is open share the rest; blocks that begin there, or were dropped meanwhile, may be their own.
+    let (rows, own) = if exact_bytes { (lanes * marginal::MOST, 2 * feed::OPEN) } else { (lanes, 0) };
+    let shape = CacheShape::of(config);
+    let caches = lanes * cache::memory(shape, window) + (rows - lanes) * cache::memory(shape, own);
+    let pass = 8 * model.options().chunk.min(window).max(rows) * (4 * config.hidden + 4 * config.mlp.width);
     // Covers, or n-grams and what followed each context; rows of logits.
     let beside = match exact_bytes {
         true => {
@@ -123,7 +126,7 @@ fn memory(predictor: &Predictor, lanes: usize, text: usize, exact_bytes: bool) -
         }
         false => recall::memory(config.vocab, lanes, text) + ngram::memory(text),
     };
-    let logits = 12 * lanes.max(4) * config.vocab;
+    let logits = 12 * rows.max(4) * config.vocab;
     (caches + pass + beside + logits + 24 * text) as u64 + model.resident_bytes() as u64
 }
 

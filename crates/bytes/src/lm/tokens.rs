@@ -12,7 +12,7 @@
 //! Lanes share tables, weights and the stream, and take turns; those that wait for the model go through it as one batch.
 //! The first lane is ahead: what it begins with is read by all others first.
 
-use super::feed::{Ask, Feed};
+use super::feed::{Ask, Feed, Reading};
 use super::head::{BUCKET, Came, Chances, Head, bucket_sum, buckets};
 use super::ngram::{COUNTS, Expected, Ngrams, ORDERS};
 use super::predictor::Predictor;
@@ -200,6 +200,7 @@ pub fn code(
 ) -> Result<Vec<Vec<u32>>> {
     let vocabulary = predictor.model().config().vocab;
     let mut feed = Feed::new(predictor, totals.len());
+    let mut readings = vec![feed.reading(); totals.len()];
     let lane = |at: usize| Lane {
         given: given.get(at).map_or(&[], Vec::as_slice),
         tokens: Vec::new(),
@@ -220,7 +221,7 @@ pub fn code(
     };
     let mut rows: Vec<Row> = totals.iter().map(|_| Row::default()).collect();
     loop {
-        begin(&mut lanes, &mut feed);
+        begin(&mut lanes, &mut feed, &mut readings);
         let mut waiting = Vec::new();
         for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.begun) {
             if shared.skip(lane, at, &mut feed, coder) {
@@ -233,8 +234,8 @@ pub fn code(
             }
             continue;
         }
-        let asks: Vec<Ask<'_>> = waiting.iter().map(|&lane| Ask { lane, tail: &[] }).collect();
-        let logits = feed.evaluate(&asks)?;
+        let asks = readings.iter_mut().enumerate().filter(|(lane, _)| waiting.contains(lane));
+        let logits = feed.evaluate(asks.map(|(lane, reading)| Ask { lane, tail: &[], reading }).collect())?;
         let rows = &mut rows[..waiting.len()];
         shared.expect(rows, &lanes, &waiting, &logits);
         for (row, &at) in rows.iter_mut().zip(&waiting) {
@@ -253,7 +254,7 @@ pub fn code(
 }
 
 /// Once the first lane is ahead, or at its end, the others begin with what it began with.
-fn begin(lanes: &mut [Lane<'_>], feed: &mut Feed<'_>) {
+fn begin(lanes: &mut [Lane<'_>], feed: &mut Feed<'_>, readings: &mut [Reading]) {
     let Some((first, others)) = lanes.split_first_mut() else { return };
     if first.tokens.len() < HEAD_START.min(first.total) {
         return;
@@ -261,6 +262,7 @@ fn begin(lanes: &mut [Lane<'_>], feed: &mut Feed<'_>) {
     for (at, lane) in others.iter_mut().enumerate().filter(|(_, lane)| !lane.begun) {
         lane.begun = true;
         feed.follow(at + 1);
+        readings[at + 1] = readings[0].clone();
     }
 }
 
