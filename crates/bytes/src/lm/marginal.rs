@@ -13,7 +13,8 @@
 //! with the bytes behind the others: a range of the sorted vocabulary. Where such a token ends exactly here, it may
 //! be complete: a new cover begins behind it. So no mass is lost or counted twice, and the sum is exact but for one thing: covers
 //! that hold less than `2^-prune` of the mass are dropped, and more than [`MOST`] are not kept. Both directions drop the
-//! same ones. Where a byte comes that no cover foretells, what came behind the certain tokens is cut as the tokenizer cuts it. Probabilities are whole numbers in units of 2⁻⁴⁴ (at least one for each token), weights `f64`, each operation rounded by itself.
+//! same ones. A cover counts 2⁻⁸ where the tokenizer would cut no text like this, as far as can be seen from two tokens: models hardly saw such cuts, and
+//! each would be asked about. Where a byte comes that no cover foretells, what came behind the certain tokens is cut as the tokenizer cuts it. Probabilities are whole numbers in units of 2⁻⁴⁴ (at least one for each token), weights `f64`, each operation rounded by itself.
 //!
 //! What the model says of tokens follows the text as it does token by token: through the adaptive [head](super::head) and by what all lanes have
 //! read ([recall](super::recall)), which learn from a token once all covers agree on it.
@@ -24,13 +25,19 @@ use super::predictor::Predictor;
 use super::recall::{Correction, HISTORY, Recall};
 use crate::cm::{Beside, Tree};
 use brevity_kernels::{Isa, pool};
+use brevity_model::tokenizer::Tokenizer;
 use brevity_model::{Error, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Covers of a lane at most.
 pub const MOST: usize = 8;
 /// Open tokens of a cover that are learnt from: what was said before the others is forgotten.
 const LEARNT: usize = 4;
+/// What a cut counts that the tokenizer would not make.
+const FOREIGN: f64 = 1.0 / 256.0;
+/// Texts that may come behind two tokens.
+const BEHIND: [&[u8]; 5] = [b"", b"a", b" a", b"\n", b"."];
 /// Units of probabilities.
 const UNIT: f32 = (1u64 << 44) as f32;
 /// What a byte that no token begins with still has.
@@ -134,6 +141,9 @@ impl Learnt {
 /// Bytes that what was said takes for each token of the vocabulary, in one lane, at most.
 pub const SAID: usize = MOST * (LEARNT + 1) * 16;
 
+/// Bytes that what is known of cuts takes for each byte of the text, at most: three new pairs in two bytes.
+pub const CUTS: usize = 48;
+
 /// Sequences that share all tokens but the last.
 struct Cover {
     /// The tokens behind what is certain, the last one apart.
@@ -175,6 +185,26 @@ impl Cover {
     }
 }
 
+/// Which tokens follow which where the tokenizer cuts.
+struct Cuts<'m> {
+    tokenizer: &'m Tokenizer,
+    known: HashMap<(u32, u32), bool>,
+}
+
+impl Cuts<'_> {
+    /// Whether the tokenizer cuts any text so that `next` comes behind `token`: tried with some texts behind the two, as cuts may hang on that.
+    fn allow(&mut self, token: u32, next: u32) -> bool {
+        let tokenizer = self.tokenizer;
+        *self.known.entry((token, next)).or_insert_with(|| {
+            let pair = [tokenizer.token_bytes(token), tokenizer.token_bytes(next)].concat();
+            BEHIND.iter().any(|behind| {
+                let cut = tokenizer.encode_bytes(&[&pair[..], behind].concat(), false);
+                cut.map_or(true, |cut| cut.starts_with(&[token, next]))
+            })
+        })
+    }
+}
+
 /// Where a lane is.
 struct Lane {
     covers: Vec<Cover>,
@@ -191,6 +221,7 @@ pub struct Marginal<'m> {
     predictor: &'m Predictor,
     feed: Feed<'m>,
     lexicon: Lexicon,
+    cuts: Cuts<'m>,
     lanes: Vec<Lane>,
     learnt: Learnt,
     corrections: Vec<Correction>,
@@ -216,6 +247,7 @@ impl<'m> Marginal<'m> {
         };
         Self {
             predictor,
+            cuts: Cuts { tokenizer: predictor.tokenizer(), known: HashMap::new() },
             lanes: (0..lanes).map(lane).collect(),
             feed,
             learnt: Learnt {
@@ -298,9 +330,12 @@ impl<'m> Marginal<'m> {
             let (mut low, high) = self.lexicon.narrow(cover.span, cover.depth, byte);
             cover.depth += 1;
             while low < high && self.lexicon.key(low).len() == cover.depth {
-                let weight = cover.mass((low, low + 1));
-                if cover.tail.len() < OPEN {
-                    covers.push(cover.then(self.lexicon.ids[low], weight, all));
+                let token = self.lexicon.ids[low];
+                let last = cover.tail.last().or(self.lanes[lane].certain.last());
+                let allowed = last.is_none_or(|&last| self.cuts.allow(last, token));
+                let weight = cover.mass((low, low + 1)) * if allowed { 1.0 } else { FOREIGN };
+                if cover.tail.len() < OPEN && weight > 0.0 {
+                    covers.push(cover.then(token, weight, all));
                 }
                 low += 1;
             }
@@ -345,9 +380,9 @@ impl<'m> Marginal<'m> {
         let mass = |cover: &Cover| cover.mass(cover.span);
         let total: f64 = covers.iter().map(mass).sum();
         let least = total * self.least;
-        covers.retain(|cover| mass(cover) > least);
         covers.sort_by(|a, b| mass(b).total_cmp(&mass(a)));
-        covers.truncate(MOST);
+        let held = covers.iter().take_while(|cover| mass(cover) > least).count();
+        covers.truncate(held.clamp(1, MOST));
         let total: f64 = covers.iter().map(mass).sum();
         let same = |at: usize| covers.iter().all(|cover| cover.tail.get(at).is_some_and(|&t| t == covers[0].tail[at]));
         let certain = (0..covers[0].tail.len()).take_while(|&at| same(at)).count();
@@ -408,5 +443,53 @@ impl Beside for Marginal<'_> {
         if self.failed.is_none() && !self.stopped {
             self.advance(lane, byte, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brevity_model::ModelSource;
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    static NANO: LazyLock<Predictor> = LazyLock::new(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
+        Predictor::load(&ModelSource::open(&path).unwrap(), "nano").unwrap()
+    });
+    const TEXT: &[u8] =
+        b"The storm came from the west, 1851.\n\n  \"Zyxq! vv~~k,\" he said;\n\tthe captain's ships don't turn.\n";
+
+    #[test]
+    fn cuts_of_the_tokenizer_are_allowed_and_others_are_not() {
+        let tokenizer = NANO.tokenizer();
+        let mut cuts = Cuts { tokenizer, known: HashMap::new() };
+        let tokens = tokenizer.encode_bytes(TEXT, false).unwrap();
+        tokens.windows(2).for_each(|pair| assert!(cuts.allow(pair[0], pair[1]), "{pair:?}"));
+        let one = |text: &[u8]| tokenizer.encode_bytes(text, false).unwrap()[0];
+        for (a, b) in [(" t", "he"), ("th", "e"), (" ", "west")] {
+            assert!(!cuts.allow(one(a.as_bytes()), one(b.as_bytes())), "{a:?} {b:?}");
+        }
+    }
+
+    /// Bits of the text, and what was made certain of it with what is open.
+    fn told(prune: u8) -> (f64, Vec<u8>) {
+        let mut marginal = Marginal::new(&NANO, &[TEXT.len()], prune, &|_| true);
+        let (mut bits, mut tree) = (0.0, [0.0; 512]);
+        for &byte in TEXT {
+            marginal.round(&[0]);
+            marginal.predict(0, &mut tree);
+            bits -= f64::from(tree[256 + usize::from(byte)] / tree[1]).log2();
+            marginal.learn(0, byte);
+        }
+        let Lane { certain, bytes, .. } = &marginal.lanes[0];
+        (bits, [&NANO.tokenizer().decode_bytes(certain, false)[..], bytes].concat())
+    }
+
+    #[test]
+    fn no_byte_is_lost_where_no_cover_foretells_it_and_more_covers_foretell_more() {
+        let [(one, first), (few, second), (many, third)] = [0, 4, 12].map(told);
+        assert!([first, second, third].iter().all(|text| text == TEXT));
+        assert!(many < few && few < one, "{many} {few} {one}");
     }
 }

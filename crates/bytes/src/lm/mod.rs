@@ -49,7 +49,7 @@ const LANES: usize = 12;
 const HEAD_BYTES: usize = 4 * tokens::HEAD_START;
 
 /// Covers that hold less than `2^-PRUNE` of the mass are dropped.
-const PRUNE: u8 = 8;
+const PRUNE: u8 = 10;
 
 /// How a model is used.
 #[derive(Clone, Copy)]
@@ -122,7 +122,9 @@ fn memory(predictor: &Predictor, lanes: usize, text: usize, exact_bytes: bool) -
         true => {
             let (Settings { table_bits, match_bits, .. }, ..) = mixing(&[text]);
             let said = marginal::SAID * lanes * config.vocab;
-            said + recall::memory(config.vocab, lanes, text) + cm::memory(table_bits, match_bits, 4) as usize
+            said + marginal::CUTS * text
+                + recall::memory(config.vocab, lanes, text)
+                + cm::memory(table_bits, match_bits, 4) as usize
         }
         false => recall::memory(config.vocab, lanes, text) + ngram::memory(text),
     };
