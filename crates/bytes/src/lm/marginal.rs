@@ -141,8 +141,8 @@ impl Learnt {
 /// Bytes that what was said takes for each token of the vocabulary, in one lane, at most.
 pub const SAID: usize = MOST * (LEARNT + 1) * 16;
 
-/// Bytes that what is known of cuts takes for each byte of the text, at most: three new pairs in two bytes.
-pub const CUTS: usize = 48;
+/// Bytes that what is known of cuts takes for each byte of the text, at most: a pair, in a table that may be half empty.
+pub const CUTS: usize = 32;
 
 /// Sequences that share all tokens but the last.
 struct Cover {
@@ -189,12 +189,17 @@ impl Cover {
 struct Cuts<'m> {
     tokenizer: &'m Tokenizer,
     known: HashMap<(u32, u32), bool>,
+    /// Pairs that are remembered at most.
+    most: usize,
 }
 
 impl Cuts<'_> {
     /// Whether the tokenizer cuts any text so that `next` comes behind `token`: tried with some texts behind the two, as cuts may hang on that.
     fn allow(&mut self, token: u32, next: u32) -> bool {
         let tokenizer = self.tokenizer;
+        if self.known.len() >= self.most {
+            self.known.clear();
+        }
         *self.known.entry((token, next)).or_insert_with(|| {
             let pair = [tokenizer.token_bytes(token), tokenizer.token_bytes(next)].concat();
             BEHIND.iter().any(|behind| {
@@ -247,7 +252,7 @@ impl<'m> Marginal<'m> {
         };
         Self {
             predictor,
-            cuts: Cuts { tokenizer: predictor.tokenizer(), known: HashMap::new() },
+            cuts: Cuts { tokenizer: predictor.tokenizer(), known: HashMap::new(), most: lengths.iter().sum() },
             lanes: (0..lanes).map(lane).collect(),
             feed,
             learnt: Learnt {
@@ -463,13 +468,14 @@ mod tests {
     #[test]
     fn cuts_of_the_tokenizer_are_allowed_and_others_are_not() {
         let tokenizer = NANO.tokenizer();
-        let mut cuts = Cuts { tokenizer, known: HashMap::new() };
+        let mut cuts = Cuts { tokenizer, known: HashMap::new(), most: 4 };
         let tokens = tokenizer.encode_bytes(TEXT, false).unwrap();
         tokens.windows(2).for_each(|pair| assert!(cuts.allow(pair[0], pair[1]), "{pair:?}"));
         let one = |text: &[u8]| tokenizer.encode_bytes(text, false).unwrap()[0];
         for (a, b) in [(" t", "he"), ("th", "e"), (" ", "west")] {
             assert!(!cuts.allow(one(a.as_bytes()), one(b.as_bytes())), "{a:?} {b:?}");
         }
+        assert!(cuts.known.len() <= 4);
     }
 
     /// Bits of the text, and what was made certain of it with what is open.
