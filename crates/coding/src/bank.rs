@@ -28,15 +28,18 @@ impl Tables {
     }
 }
 
-/// Makes the inputs of a [`Simd::predict`](crate::simd::Simd::predict) such that a context says nothing where it is new, and where all its bits
-/// were the same half in the first input and all in the second, which is silent otherwise: fewer inputs speak, and those that are sure have weights of
-/// their own.
+/// The specification of [`Simd::split`](crate::simd::Simd::split).
 #[inline(always)]
-pub fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], histories: &Histories) {
+pub(crate) fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], histories: &Histories) {
     for lane in 0..LANES {
-        let (stretched, [seen, alone]) = (inputs[lane], histories.masks(states[lane]));
-        inputs[lane] = (stretched >> 1) & alone | stretched & seen & !alone;
-        inputs[LANES + lane] = stretched & alone;
+        let stretched = inputs[lane];
+        let [first, second] = match states[lane] {
+            0 => [0, 0],
+            state if histories.is_alone(state) => [stretched >> 1, stretched],
+            _ => [stretched, 0],
+        };
+        inputs[lane] = first;
+        inputs[LANES + lane] = second;
     }
 }
 
@@ -77,5 +80,23 @@ impl Bank {
             self.counters[lane * 256 + usize::from(states[lane])] = counter;
             states[lane] = tables.histories.next(states[lane], bit as usize);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_silent_and_what_is_sure_speaks_twice() {
+        let histories = Histories::get();
+        let after = |bits: &[usize]| bits.iter().fold(0, |state, &bit| histories.next(state, bit));
+        let mut states = [0; LANES];
+        states[1] = after(&[1, 1, 1]);
+        states[2] = after(&[1, 0, 1]);
+        let mut inputs = [100; 2 * LANES];
+        split(&states, &mut inputs, histories);
+        assert_eq!([inputs[0], inputs[1], inputs[2]], [0, 50, 100]);
+        assert_eq!([inputs[LANES], inputs[LANES + 1], inputs[LANES + 2]], [0, 100, 0]);
     }
 }

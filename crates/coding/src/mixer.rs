@@ -11,7 +11,7 @@ use crate::simd::{Simd, prefetch};
 pub const ONE: i32 = 1 << 16;
 
 /// A set learns three times as fast the first so many times, twice as fast as many times more, and so on.
-const NEW: u32 = 256;
+const NEW: u32 = 1024;
 
 /// What the dither moves on by: odd, so that it takes all values, and far from simple fractions of 2¹⁶.
 const DITHER: u16 = 27_571;
@@ -89,8 +89,10 @@ impl<const X: usize> Mixer<X> {
 
 /// Narrow weights of a cache line.
 const LINE: usize = 32;
+/// [`NEW`] for narrow weights.
+const NARROW_NEW: u16 = 256;
 /// What a set of narrow weights has learnt when it is not new any more in any way.
-const OLD: u16 = 15 * NEW as u16;
+const OLD: u16 = 15 * NARROW_NEW;
 /// Steps in which new sets of narrow weights inherit: later ones are rare contexts, and better off with what all began with.
 const YOUNG: u32 = 1 << 17;
 /// One in the units of narrow weights.
@@ -164,7 +166,7 @@ impl<const X: usize> NarrowMixer<X> {
     pub fn learn<S: Simd>(&mut self, inputs: &[i16; X], bit: u32, rate: i32) {
         let Some(set) = self.sets.get_mut(self.chosen) else { return };
         let Some(learnt) = self.learnt.get_mut(self.chosen) else { return };
-        let rate = rate + ((2 * rate) >> (*learnt / NEW as u16));
+        let rate = rate + ((2 * rate) >> (*learnt / NARROW_NEW));
         *learnt += u16::from(*learnt < OLD);
         let error = (((bit << 16) as i32 - i32::from(self.p)) * rate) >> 8;
         let error = error.clamp(i16::MIN.into(), i16::MAX.into()) as i16;

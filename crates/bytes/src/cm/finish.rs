@@ -23,8 +23,8 @@ const GROUPS: [usize; MAPS] =
     [16 * GROUPS_OF_A_BYTE, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS];
 /// Maps of the plain models.
 const FEW: usize = 3;
-/// Shift of the maps' learning, of the plain models and the rich ones.
-const SHIFTS: [u32; 2] = [6, 5];
+/// Shift of the maps' learning.
+const SHIFT: u32 = 5;
 
 /// Nodes of the tree of a byte: all of the first three bits, four for each later one.
 const NODES: usize = 7 + 4 * 5;
@@ -119,8 +119,7 @@ impl Finish {
     /// Learns the bit that came after the last [`Finish::refine`].
     #[inline(always)]
     pub fn learn(&mut self, bit: u32) {
-        let shift = SHIFTS[usize::from(self.rich.is_some())];
-        self.maps.iter_mut().for_each(|map| map.learn(bit, shift));
+        self.maps.iter_mut().for_each(|map| map.learn(bit, SHIFT));
         if let Some(rich) = &mut self.rich {
             rich.mixer.learn::<Scalar>(&rich.inputs, bit, 4);
             rich.denoiser.learn(bit);

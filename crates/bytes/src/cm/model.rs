@@ -15,7 +15,7 @@ use super::matching::{Match, Places};
 use super::net::Net;
 use super::runs::{Running, Runs};
 use super::slots::{Place, Slot, Slots, View};
-use brevity_coding::bank::{Bank, Held, Tables, split};
+use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::logistic::MAX_STRETCH;
 use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
@@ -107,11 +107,11 @@ struct Pace {
 }
 
 impl Pace {
-    const QUICK: Self = Self { first: 30, least: 6, every: 1 << 16, last: 8 };
-    const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 3 };
+    const QUICK: Self = Self { first: 20, least: 6, every: 1 << 16, last: 4 };
+    const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 6 };
     /// Beside a predictor, which is mostly right.
-    const BESIDE: Self = Self { first: 5, ..Self::STRONG };
-    const FINE: Self = Self { first: 100, least: 24, every: 1 << 11, last: 3 };
+    const BESIDE: Self = Self { first: 5, last: 3, ..Self::STRONG };
+    const FINE: Self = Self { first: 100, least: 24, every: 1 << 11, last: 6 };
 }
 
 /// What the lanes share. `B` banks of sixteen contexts, `X` inputs of the mixers: two for each context, with a third for its run
@@ -167,8 +167,8 @@ impl<const B: usize, const X: usize> Model<B, X> {
 
     fn new(settings: Settings) -> Self {
         const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
-        let weight = NARROW_ONE / 20 * 3 / B as i16;
         let rich = Self::RICH;
+        let weight = NARROW_ONE / if rich { 10 } else { 7 } / B as i16;
         let pace = match (rich, Self::FINE, settings.beside) {
             (_, _, true) => Pace::BESIDE,
             (false, ..) => Pace::QUICK,
@@ -320,8 +320,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
-            if Model::<B, X>::FINE {
-                split(&self.nodes[bank][node], inputs, tables.histories);
+            if Model::<B, X>::RICH {
+                S::split(&self.nodes[bank][node], inputs, tables);
             }
         }
         if self.bits & 1 == 0 {

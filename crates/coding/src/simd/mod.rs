@@ -10,7 +10,7 @@ pub(crate) mod rans;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use crate::bank::{Bank, Held, LANES, Tables};
+use crate::bank::{self, Bank, Held, LANES, Tables};
 
 /// What is added to the dither of each of sixteen inputs: 2¹⁶ times the golden section, so that neighbours differ by much.
 const RAMP: [u16; 16] = {
@@ -72,6 +72,9 @@ pub trait Simd: Copy {
     fn narrow_train<const X: usize>(weights: &mut [i16; X], inputs: &[i16; X], error: i16, dither: u16);
     /// Inputs of a mixer from the histories of sixteen contexts, and the counters they came from.
     fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables);
+    /// Makes the inputs of [`Simd::predict`] such that a context says nothing where it is new, and where all its bits were the same half in the first
+    /// input and all in the second, which is silent otherwise: fewer inputs speak, and those that are sure have weights of their own.
+    fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], tables: Tables);
     /// The counters learn the bit, the histories move on.
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables);
     /// Rows become columns.
@@ -164,6 +167,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn predict(bank: &Bank, states: &[u8; LANES], held: &mut Held, inputs: &mut [i16; 2 * LANES], tables: Tables) {
         bank.predict(states, held, inputs, tables);
+    }
+
+    #[inline(always)]
+    fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        bank::split(states, inputs, tables.histories);
     }
 
     #[inline(always)]
@@ -347,6 +355,8 @@ mod tests {
                 states[step % LANES] = state;
                 let (mut held, mut inputs) = ([Default::default(); LANES], [0; 2 * LANES]);
                 S::predict(self.0, &states, &mut held, &mut inputs, tables);
+                all.extend(inputs.map(i32::from));
+                S::split(&states, &mut inputs, tables);
                 S::learn(self.0, &mut states, &held, u32::from(bit), 255, tables);
                 all.extend(inputs.map(i32::from));
                 all.extend(states.map(i32::from));

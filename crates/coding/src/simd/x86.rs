@@ -106,6 +106,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { split(states, inputs, &tables.histories.alone) }
+    }
+
+    #[inline(always)]
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
         // SAFETY: Avx2 exists inside `with_avx2` only. Indices: a state is
         // below 256, and the table of successors has two entries more for loads of four bytes.
@@ -255,6 +261,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], tables: Tables) {
+        // SAFETY: this exists on machines with AVX2 only.
+        unsafe { split(states, inputs, &tables.histories.alone) }
+    }
+
+    #[inline(always)]
     fn learn(bank: &mut Bank, states: &mut [u8; LANES], held: &Held, bit: u32, limit: u32, tables: Tables) {
         // A scatter takes more time than sixteen stores.
         Avx2::learn(bank, states, held, bit, limit, tables);
@@ -288,6 +300,31 @@ impl Simd for Avx512 {
     fn learn_four(counters: [u32; 4], bit: u32, rates: &PairRates) -> [u32; 4] {
         // SAFETY: as above.
         unsafe { learn_four(counters, bit, rates) }
+    }
+}
+
+/// [`Simd::split`] with a bit for each state that is alone.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn split(states: &[u8; LANES], inputs: &mut [i16; 2 * LANES], alone: &[u8; 32]) {
+    // SAFETY: the caller says so; 16 states, 32 bytes of bits and 32 inputs are there.
+    unsafe {
+        let states = _mm_loadu_si128(states.as_ptr().cast());
+        let place = _mm_and_si128(_mm_srli_epi16::<3>(states), _mm_set1_epi8(31));
+        let [low, high] = [0, 16].map(|at| _mm_shuffle_epi8(_mm_loadu_si128(alone.as_ptr().add(at).cast()), place));
+        // The highest bit of each byte chooses: 16 of the place.
+        let byte = _mm_blendv_epi8(low, high, _mm_slli_epi16::<3>(place));
+        let powers = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let bit = _mm_shuffle_epi8(powers, _mm_and_si128(states, _mm_set1_epi8(7)));
+        let alone = _mm256_cvtepi8_epi16(_mm_cmpeq_epi8(_mm_and_si128(byte, bit), bit));
+        let new = _mm256_cvtepi8_epi16(_mm_cmpeq_epi8(states, _mm_setzero_si128()));
+        let place = inputs.as_mut_ptr().cast::<__m256i>();
+        let stretched = _mm256_loadu_si256(place);
+        let first = _mm256_blendv_epi8(stretched, _mm256_srai_epi16::<1>(stretched), alone);
+        _mm256_storeu_si256(place, _mm256_andnot_si256(new, first));
+        _mm256_storeu_si256(place.add(1), _mm256_and_si256(stretched, alone));
     }
 }
 
