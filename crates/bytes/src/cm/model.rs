@@ -107,7 +107,7 @@ struct Pace {
 }
 
 impl Pace {
-    const QUICK: Self = Self { first: 20, least: 8, every: 1 << 16, last: 4 };
+    const QUICK: Self = Self { first: 40, least: 8, every: 1 << 16, last: 12 };
     const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 6 };
     /// Beside a predictor, which is mostly right.
     const BESIDE: Self = Self { first: 5, last: 3, ..Self::STRONG };
@@ -168,7 +168,7 @@ impl<const B: usize, const X: usize> Model<B, X> {
     fn new(settings: Settings) -> Self {
         const { assert!(X == 32 * B + MORE || X == 48 * B + BANK + MORE) };
         let rich = Self::RICH;
-        let weight = NARROW_ONE / if rich { 10 } else { 7 } / B as i16;
+        let weight = NARROW_ONE / 10 / B as i16;
         let pace = match (rich, Self::FINE, settings.beside) {
             (_, _, true) => Pace::BESIDE,
             (false, ..) => Pace::QUICK,
@@ -320,9 +320,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
             S::predict(&model.banks[bank], &self.nodes[bank][node], &mut self.held[bank], inputs, tables);
-            if Model::<B, X>::RICH {
-                S::split(&self.nodes[bank][node], inputs, tables);
-            }
+            S::split(&self.nodes[bank][node], inputs, tables);
         }
         if self.bits & 1 == 0 {
             self.groups = self.groups();
@@ -361,12 +359,9 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             }
         }
         let first = model.last[0].mix::<Scalar>(&y, last, tables.logistic);
-        let (mut mixed, mut p) = (first, u32::from(model.last[0].p()));
-        if Model::<B, X>::RICH {
-            let second = model.last[1].mix::<Scalar>(&y, sets[0], tables.logistic);
-            mixed = (mixed + second) >> 1;
-            p = (p + u32::from(model.last[1].p())) >> 1;
-        }
+        let second = model.last[1].mix::<Scalar>(&y, sets[0], tables.logistic);
+        let mixed = (first + second) >> 1;
+        let p = (u32::from(model.last[0].p()) + u32::from(model.last[1].p())) >> 1;
         let moment =
             Moment { partial: self.partial, bits: self.bits, order: self.order, kind: (self.recent.kinds & 15) as u8 };
         let mut p = model.finish.refine(p, (first, mixed), &self.groups, moment, tables.logistic);
@@ -424,10 +419,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
                 mixer.learn_finely::<S>(&x, bit, model.rate);
             }
         }
-        model.last[0].learn::<Scalar>(y, bit, model.pace.last);
-        if Model::<B, X>::RICH {
-            model.last[1].learn::<Scalar>(y, bit, model.pace.last);
-        }
+        model.last.iter_mut().for_each(|last| last.learn::<Scalar>(y, bit, model.pace.last));
         model.finish.learn(bit);
         if let Some(blend) = &mut model.blend {
             blend.learn(bit);

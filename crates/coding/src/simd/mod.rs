@@ -1,4 +1,4 @@
-//! Vector forms of the loops of [`mixer`](crate::mixer) and [`bank`](crate::bank), chosen at run time; the scalar form is the specification.
+//! Vector forms of the loops of [`mixer`](crate::mixer) and [`bank`], chosen at run time; the scalar form is the specification.
 //!
 //! Work that wants them is a [`Task`]: [`dispatch`] runs it compiled for the instruction set, so that everything it calls with
 //! `#[inline(always)]` is, too. All arithmetic is on integers and wraps, so the order of sums does not matter.
