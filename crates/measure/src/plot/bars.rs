@@ -1,5 +1,5 @@
 use super::axis::Axis;
-use super::{Svg, colour, coordinate, escape, shorten, text_width};
+use super::{Svg, colour, coordinate, escape, rounded, shorten, text_width};
 
 /// A piece of a bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,8 @@ impl Bars {
             let to = axis.pixel(sum).unwrap_or(from);
             let c = colour(kinds.iter().position(|k| *k == segment.kind).unwrap_or(0));
             let [x, top, w] = [from, y, (to - from - 1.0).max(0.3)].map(coordinate);
-            let hint = format!("{} {} {}: {} {}", bar.label, segment.kind, segment.note, segment.value, self.unit);
+            let hint =
+                format!("{} {} {}: {} {}", bar.label, segment.kind, segment.note, rounded(segment.value), self.unit);
             svg.add(&format!("<rect x=\"{x}\" y=\"{top}\" width=\"{w}\" height=\"{ROW}\" rx=\"2\" fill=\"{c}\"><title>{}</title></rect>", escape(&hint)));
             if !segment.note.is_empty() && text_width(&segment.note, 11) + 6.0 < to - from {
                 svg.text(((from + to) / 2.0, y + 14.0), 11, "l", "middle", &segment.note);

@@ -78,6 +78,11 @@ fn colour(index: usize) -> &'static str {
     PALETTE[index % PALETTE.len()]
 }
 
+/// A number as a hint shows it: five digits that count.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
+}
+
 /// A coordinate with a tenth of a pixel.
 fn coordinate(x: f64) -> String {
     let text = format!("{x:.1}");

@@ -1,5 +1,5 @@
 use super::axis::Axis;
-use super::{Svg, colour, coordinate, escape, shorten, text_width};
+use super::{Svg, colour, coordinate, escape, rounded, shorten, text_width};
 use crate::frontier::Frontier;
 
 /// A point of a series.
@@ -180,8 +180,8 @@ impl Plot {
                     "{}{}: {} → {}",
                     series.name,
                     mark.label.iter().map(|l| format!(" {l}")).collect::<String>(),
-                    mark.x,
-                    mark.y
+                    rounded(mark.x),
+                    rounded(mark.y)
                 );
                 svg.add(&format!("<g>{}<title>{}</title></g>", marker(i, series.faint, (px, py)), escape(&hint)));
                 taken.push(Area { left: px - 6.0, top: py - 6.0, right: px + 6.0, bottom: py + 6.0 });

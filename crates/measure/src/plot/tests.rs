@@ -186,3 +186,9 @@ fn heat_maps_are_well_formed_and_colour_by_value() {
         elements(&map.to_svg()).unwrap();
     }
 }
+
+#[test]
+fn hints_show_five_digits_that_count() {
+    assert_eq!([1.0192446e-3, 16.550_339_017, 10_192_446.0, -0.0].map(rounded), [1.0192e-3, 16.55, 10_192_000.0, -0.0]);
+    assert!(rounded(f64::NAN).is_nan() && rounded(f64::INFINITY).is_infinite());
+}
