@@ -132,3 +132,40 @@ impl Reading {
         self.from + self.cache.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brevity_model::ModelSource;
+    use std::path::Path;
+
+    #[test]
+    fn readings_begin_again_together_and_say_what_new_ones_would() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano");
+        let nano = Predictor::load(&ModelSource::open(&path).unwrap(), "nano").unwrap();
+        let mut feed = Feed { context: 24, window: 24, ..Feed::new(&nano, 1) };
+        let mut readings = [feed.reading(), feed.reading()];
+        let (plain, more) = ([].as_slice(), [300, 301].as_slice());
+        let mut begun = vec![0];
+        for token in 400..460 {
+            feed.push(0, &[token]);
+            let [one, two] = &mut readings;
+            let asks = vec![Ask { lane: 0, tail: plain, reading: one }, Ask { lane: 0, tail: more, reading: two }];
+            let rows = feed.evaluate(asks).unwrap();
+            for (i, (reading, tail)) in readings.iter().zip([plain, more]).enumerate() {
+                let tokens = [&feed.lanes[0].tokens[reading.from..], tail].concat();
+                assert!(tokens.len() <= feed.context && reading.cache.len() == tokens.len());
+                let mut fresh = feed.reading();
+                let mut batch = [Sequence { tokens: &tokens, cache: &mut fresh.cache }];
+                let expected = nano.model().forward(&mut batch, Logits::Last, None).unwrap();
+                assert_eq!(rows.row(i), expected.row(0), "token {token}");
+            }
+            begun.push(readings[1].from);
+            // Two tokens more reach the end sooner; the other follows where that one began.
+            assert!(readings[0].from == readings[1].from || readings[0].end() - readings[0].from >= feed.context - 2);
+            readings[1] = feed.back(0, readings[1].clone()).unwrap();
+        }
+        begun.dedup();
+        assert!(begun.len() > 3 && begun.is_sorted(), "{begun:?}");
+    }
+}
