@@ -18,8 +18,8 @@ use std::sync::LazyLock;
 const EXACT: usize = 4;
 /// Largest count of one bit where the other came 0, 1, 2, … times.
 const BOUNDS: [u8; 6] = [54, 32, 16, 10, 7, 6];
-/// What is left of a count when a bit of the other kind comes; the last for all above. Searched for, with the bounds, as what makes text, code, tables
-/// and samples shortest together: 0.8 % shorter at level 5 than counts to 3 kept whole and `3 + ⌊log₂(n − 2)⌋` of larger ones.
+/// What is left of a count when a bit of the other kind comes; the last for all above. Searched for, with the bounds, on pieces of the
+/// corpora that docs/bytes.md reports on: 0.8 % shorter at level 5 than counts to 3 kept whole and `3 + ⌊log₂(n − 2)⌋` of larger ones.
 const LEFT: [u8; 17] = [0, 1, 1, 1, 2, 2, 3, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7];
 
 /// Successors of each state, and the counts it stands for.
