@@ -3,9 +3,9 @@
 //! A state stands for the bits seen: exactly for the first four, afterwards as `(n₀, n₁, last bit)` with the counts
 //! bounded. The rule that makes the states and their successors:
 //!
-//! - the bit that came raises its count by one, up to a bound that falls with the other count (a context that saw both
+//! - the bit that came raises its count by one, up to a bound that halves with each bit of the other kind (a context that saw both
 //!   bits says less with more of one of them);
-//! - a bit that contradicts others lowers their count, to 1 where it was 2 or 3 and to 7 at most: what is recent weighs more than
+//! - a bit that contradicts others leaves the logarithm of their count, `⌊log₂ n⌋`, and at least 1: what is recent weighs more than
 //!   what is old.
 //!
 //! States are numbered by how much they have seen, so that a larger number is worth more when something must give way;
@@ -16,11 +16,15 @@ use std::sync::LazyLock;
 
 /// Histories told apart bit by bit.
 const EXACT: usize = 4;
-/// Largest count of one bit where the other came 0, 1, 2, … times.
-const BOUNDS: [u8; 6] = [54, 32, 16, 10, 7, 6];
-/// What is left of a count when a bit of the other kind comes; the last for all above. Searched for, with the bounds, on pieces of the
-/// corpora that docs/bytes.md reports on: 0.8 % shorter at level 5 than counts to 3 kept whole and `3 + ⌊log₂(n − 2)⌋` of larger ones.
-const LEFT: [u8; 17] = [0, 1, 1, 1, 2, 2, 3, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7];
+/// Largest count of bits that no other contradicts.
+const MOST: u8 = 64;
+/// Largest count of the rarer bit: where it is reached, the other's bound is [`MOST`] halved as often.
+const FEWER: u8 = 3;
+
+/// What is left of a count (at least 1) when a bit of the other kind comes.
+fn left(count: u8) -> u8 {
+    count.checked_ilog2().map_or(0, |log| (log as u8).max(1))
+}
 
 /// Successors of each state, and the counts it stands for.
 pub struct Histories {
@@ -57,11 +61,10 @@ impl History {
         if self.is_exact() && self.length() < EXACT {
             return Self { counts, last: self.last << 1 | bit as u8 };
         }
-        let other = &mut counts[1 - bit];
-        *other = LEFT[usize::from(*other).min(LEFT.len() - 1)];
+        counts[1 - bit] = left(counts[1 - bit]);
         let (low, high) = if counts[0] < counts[1] { (0, 1) } else { (1, 0) };
-        counts[low] = counts[low].min(BOUNDS.len() as u8 - 1);
-        counts[high] = counts[high].min(BOUNDS[usize::from(counts[low])]);
+        counts[low] = counts[low].min(FEWER);
+        counts[high] = counts[high].min(MOST >> counts[low]);
         Self { counts, last: 2 | bit as u8 }
     }
 
@@ -150,7 +153,7 @@ mod tests {
         let after = |bits: &[usize]| bits.iter().fold(0, |state, &bit| table.next(state, bit));
         assert_ne!(after(&[0, 1, 0, 0]), after(&[0, 0, 1, 0]));
         assert_eq!(table.counts(after(&[1; 30])), [0, 30]);
-        assert_eq!(table.counts(after(&[1; 100])), [0, 54]);
+        assert_eq!(table.counts(after(&[1; 100])), [0, MOST]);
         let broken = table.counts(after(&[vec![1; 30], vec![0]].concat()));
         assert!(broken[0] == 1 && broken[1] < 10, "{broken:?}");
     }
@@ -166,10 +169,11 @@ mod tests {
 
     #[test]
     fn a_contradiction_never_raises_a_count_nor_takes_all_of_it() {
-        for (count, &left) in LEFT.iter().enumerate().skip(1) {
-            assert!((1..=count).contains(&usize::from(left)));
+        for count in 1..=MOST {
+            assert!((1..=count).contains(&left(count)));
+            assert!(left(count) >= left(count - 1));
         }
-        assert!(LEFT.is_sorted());
+        assert_eq!(left(0), 0);
     }
 
     #[test]

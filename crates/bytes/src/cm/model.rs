@@ -107,7 +107,7 @@ struct Pace {
 }
 
 impl Pace {
-    const QUICK: Self = Self { first: 40, least: 8, every: 1 << 16, last: 12 };
+    const QUICK: Self = Self { first: 48, least: 16, every: 1 << 16, last: 16 };
     const STRONG: Self = Self { first: 14, least: 3, every: 1 << 15, last: 6 };
     /// Beside a predictor, which is mostly right.
     const BESIDE: Self = Self { first: 5, last: 3, ..Self::STRONG };
