@@ -44,7 +44,7 @@ pub const BLOCK: usize = 1 << 20;
 /// Bytes of text for which a lane is worth its beginning.
 const LANE: usize = 9 << 10;
 /// Lanes at most.
-const LANES: usize = 12;
+const LANES: usize = 10;
 /// What the first lane's head start is, more or less, in bytes.
 const HEAD_BYTES: usize = 4 * tokens::HEAD_START;
 
