@@ -5,8 +5,7 @@
 //!
 //! - the bit that came raises its count by one, up to a bound that halves with each bit of the other kind (a context that saw both
 //!   bits says less with more of one of them);
-//! - a bit that contradicts others leaves the logarithm of their count, `⌊log₂ n⌋`, and at least 1: what is recent weighs more than
-//!   what is old.
+//! - a bit that contradicts others halves their count, and leaves 7 at most: what is recent weighs more than what is old.
 //!
 //! States are numbered by how much they have seen, so that a larger number is worth more when something must give way;
 //! 0 is the empty history. What a state means as a probability is learnt (see [`counter`](crate::counter)).
@@ -20,10 +19,12 @@ const EXACT: usize = 4;
 const MOST: u8 = 64;
 /// Largest count of the rarer bit: where it is reached, the other's bound is [`MOST`] halved as often.
 const FEWER: u8 = 3;
+/// Most that is left of a count when a bit of the other kind comes.
+const KEPT: u8 = 7;
 
-/// What is left of a count (at least 1) when a bit of the other kind comes.
+/// What is left of a count when a bit of the other kind comes: something of all that came.
 fn left(count: u8) -> u8 {
-    count.checked_ilog2().map_or(0, |log| (log as u8).max(1))
+    (count / 2).clamp(count.min(1), KEPT)
 }
 
 /// Successors of each state, and the counts it stands for.
