@@ -1,8 +1,10 @@
 //! Growable memory that begins at a cache line, so that no 64-byte vector straddles two.
 
+use crate::slab::{self, LINE, Origin};
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -38,14 +40,47 @@ impl<T: Pod> Aligned<T> {
     }
 }
 
-/// Bytes that begin at a multiple of 64 and stay as many; no more than two words beside them.
-#[derive(Clone)]
-pub struct Lines(Box<[Line]>);
+/// Bytes that begin at a multiple of 64 and stay as many; no more than two words beside them. Those of many parts of one size lie
+/// together on large pages.
+pub struct Lines {
+    at: NonNull<u8>,
+    lines: u32,
+    origin: Origin,
+}
+
+// SAFETY: owns plain bytes.
+unsafe impl Send for Lines {}
+unsafe impl Sync for Lines {}
 
 impl Lines {
     /// At least `len` zeros, up to a multiple of 64.
+    ///
+    /// # Panics
+    /// If they are 256 GiB or more.
     pub fn zeros(len: usize) -> Lines {
-        Lines(vec![Line([0; 64]); len.div_ceil(64)].into_boxed_slice())
+        let lines = u32::try_from(len.div_ceil(LINE)).expect("less than 256 GiB");
+        let (at, origin) = match lines {
+            0 => (NonNull::<Line>::dangling().cast(), Origin::Heap),
+            _ => slab::zeros(lines as usize * LINE),
+        };
+        Lines { at, lines, origin }
+    }
+}
+
+impl Clone for Lines {
+    fn clone(&self) -> Lines {
+        let mut copy = Lines::zeros(self.len());
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if self.lines > 0 {
+            // SAFETY: it came from `slab::zeros` with so many bytes.
+            unsafe { slab::give_back(self.at, self.len(), self.origin) };
+        }
     }
 }
 
@@ -53,14 +88,16 @@ impl Deref for Lines {
     type Target = [u8];
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        // SAFETY: so many bytes, zero at first, that nobody else has.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.lines as usize * LINE) }
     }
 }
 
 impl DerefMut for Lines {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.lines as usize * LINE) }
     }
 }
 

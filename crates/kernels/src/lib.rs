@@ -37,10 +37,12 @@ pub mod isa;
 pub mod math;
 pub mod matrix;
 pub mod norm;
+mod pages;
 pub mod pool;
 pub mod reference;
 pub mod rope;
 pub mod simd;
+mod slab;
 pub mod softmax;
 
 pub use isa::Isa;

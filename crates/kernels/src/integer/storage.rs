@@ -1,10 +1,10 @@
 //! Aligned bytes that hold packed weights.
 
+use crate::pages::{self, LARGE};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 const ALIGN: usize = 64;
-const HUGE: usize = 2 << 20;
 
 /// Bytes on a 64-byte boundary, zero at first. Large ones ask the system for huge pages: weights are
 /// read front to back, and with small pages the address translation would be a good part of the time.
@@ -20,14 +20,14 @@ unsafe impl Sync for Bytes {}
 
 impl Bytes {
     pub fn zeroed(len: usize) -> Bytes {
-        let huge = len >= 2 * HUGE;
-        let align = if huge { HUGE } else { ALIGN };
+        let huge = len >= 2 * LARGE;
+        let align = if huge { LARGE } else { ALIGN };
         let layout = Layout::from_size_align(len.max(1), align).unwrap_or_else(|_| panic!("{len} bytes are too many"));
         // SAFETY: the size is not zero, and all bytes are written before anyone can read them.
         let data = unsafe {
             let Some(data) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
             if huge {
-                advise_huge(data.as_ptr(), len);
+                pages::prefer(data.as_ptr(), len);
             }
             data.as_ptr().write_bytes(0, len);
             data
@@ -66,16 +66,3 @@ impl Drop for Bytes {
         unsafe { dealloc(self.data.as_ptr(), self.layout) }
     }
 }
-
-#[cfg(target_os = "linux")]
-unsafe fn advise_huge(data: *mut u8, len: usize) {
-    unsafe extern "C" {
-        fn madvise(addr: *mut core::ffi::c_void, length: usize, advice: core::ffi::c_int) -> core::ffi::c_int;
-    }
-    const MADV_HUGEPAGE: core::ffi::c_int = 14;
-    // SAFETY: whole pages of memory that we own; the advice changes no content, and a refusal is harmless.
-    unsafe { madvise(data.cast(), len & !(HUGE - 1), MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-unsafe fn advise_huge(_: *mut u8, _: usize) {}
