@@ -385,6 +385,10 @@ impl<C: CodeLayout, F: Form, I: Fields> Panels for View<'_, C, F, I> {
             SuperSource { factors, chunks: factors.add(factor_bytes(kind, cols)), layout, form: PhantomData }
         }
     }
+    fn place(&self, panel: usize) -> (*const u8, usize) {
+        let bytes = panel_bytes(self.0.kind, self.0.cols);
+        (self.0.data.as_ptr().wrapping_add(panel * bytes), bytes)
+    }
     fn shape(&self) -> (usize, usize) {
         (self.0.rows, self.0.cols)
     }

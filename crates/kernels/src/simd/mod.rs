@@ -192,13 +192,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// Asks for the cache line at `p`, which need not be there.
+/// Asks for the cache line at `p`, which need not be there: in the second-level cache, as more lines may be on their way to it than to
+/// the first.
 #[inline(always)]
 pub(crate) fn fetch(p: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which reads nothing.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(p.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;

@@ -126,6 +126,10 @@ impl<C: CodeLayout, F: Form, S: ScaleLayout> Panels for View<'_, C, F, S> {
             }
         }
     }
+    fn place(&self, panel: usize) -> (*const u8, usize) {
+        let bytes = self.0.panel_bytes();
+        (self.0.data.as_ptr().wrapping_add(panel * bytes), bytes)
+    }
     fn shape(&self) -> (usize, usize) {
         (self.0.rows, self.0.cols)
     }

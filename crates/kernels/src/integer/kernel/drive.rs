@@ -34,8 +34,9 @@ unsafe fn through_scratch<L: Lanes, F: Form>(isa: Isa, job: &Job, range: Range<u
             for p in 0..live {
                 unpack.unpack(isa, panel + p, first.add(p * bytes));
             }
-            let one = Unpacked::<F>::new(first);
-            let two = Unpacked::<F>::new(first.add((live - 1) * bytes));
+            let one = Unpacked::<F>::new(first).before(unpack.place(panel + live), job.blocks);
+            let two =
+                Unpacked::<F>::new(first.add((live - 1) * bytes)).before(unpack.place(panel + live + 1), job.blocks);
             let mut from = 0;
             loop {
                 let to = job.blocks.min(from + PASS_CHUNKS * CHUNK);
@@ -134,6 +135,10 @@ pub(in crate::integer) fn run<T: Task>(isa: Isa, panels: Range<usize>, task: &T)
 pub(in crate::integer) trait Unpack: Sync {
     /// Writes `panel` to `to` as [`Unpacked`] for `isa`, with room for all its blocks.
     unsafe fn unpack(&self, isa: Isa, panel: usize, to: *mut u8);
+    /// Where a panel lies, which need not exist, and its bytes; null, if nowhere in one piece.
+    fn place(&self, _panel: usize) -> (*const u8, usize) {
+        (std::ptr::null(), 0)
+    }
 }
 
 /// [`Unpack`] of packed panels.
@@ -145,6 +150,9 @@ struct UnpackTask<'a, P: Panels>(&'a P, Shared<u8>);
 impl<P: Panels> Unpack for UnpackPanels<'_, P> {
     unsafe fn unpack(&self, isa: Isa, panel: usize, to: *mut u8) {
         run(isa, panel..panel + 1, &UnpackTask(self.0, Shared(to)));
+    }
+    fn place(&self, panel: usize) -> (*const u8, usize) {
+        self.0.place(panel)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::CHUNK;
 use crate::integer::lanes::Lanes;
+use crate::simd::fetch;
 use std::marker::PhantomData;
 
 /// The arithmetic of a packed layout.
@@ -87,6 +88,8 @@ pub(in crate::integer) trait Panels: Sync {
     type Form: Form;
     type Source<L: Lanes>: Source<L, Form = Self::Form>;
     fn source<L: Lanes>(&self, panel: usize) -> Self::Source<L>;
+    /// Where a panel lies, which need not exist, and its bytes.
+    fn place(&self, panel: usize) -> (*const u8, usize);
     /// Outputs and columns.
     fn shape(&self) -> (usize, usize);
 }
@@ -110,6 +113,8 @@ pub(in crate::integer) type Marker<T> = PhantomData<fn() -> T>;
 #[derive(Clone, Copy)]
 pub(in crate::integer) struct Unpacked<F: Form> {
     pub at: *const u8,
+    /// What is asked for meanwhile, and how many bytes of it for each block; null if nothing.
+    next: (*const u8, usize),
     form: PhantomData<F>,
 }
 
@@ -119,7 +124,12 @@ impl<F: Form> Unpacked<F> {
     pub const BLOCK_BYTES: usize = Self::MINS + 64 * (1 + F::HALVES as usize) * F::MINS as usize;
 
     pub fn new(at: *const u8) -> Self {
-        Unpacked { at, form: PhantomData }
+        Unpacked { at, next: (std::ptr::null(), 0), form: PhantomData }
+    }
+
+    /// While its `blocks` blocks are read the first time, memory that is read next is asked for.
+    pub fn before(self, (next, bytes): (*const u8, usize), blocks: usize) -> Self {
+        Unpacked { next: (next, bytes.div_ceil(blocks.max(1))), ..self }
     }
 }
 
@@ -145,6 +155,16 @@ impl<L: Lanes, F: Form> Source<L> for Unpacked<F> {
     #[inline(always)]
     unsafe fn group<const G: usize>(&self, chunk: &*const u8, block: usize) -> L::C {
         unsafe { L::codes(chunk.add(block * Self::BLOCK_BYTES + 64 * G)) }
+    }
+    #[inline(always)]
+    unsafe fn ahead(&self, chunk: &*const u8, block: usize) {
+        let (next, share) = self.next;
+        if !next.is_null() {
+            let first = ((chunk.addr() - self.at.addr()) / Self::BLOCK_BYTES + block) * share;
+            for byte in (first..first + share).step_by(64) {
+                fetch(next.wrapping_add(byte));
+            }
+        }
     }
     #[inline(always)]
     unsafe fn scales(&self, chunk: &*const u8, block: usize) -> [L::F; 2] {

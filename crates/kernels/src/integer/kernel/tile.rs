@@ -107,7 +107,9 @@ unsafe fn tile<L: Lanes, S: Source<L>, const R: usize, const P: usize>(sources: 
             for b in 0..blocks {
                 let at = At { x, meta, starts };
                 for p in 0..P {
-                    sources[p].ahead(&chunks[p], b);
+                    if place.first + place.own == 0 {
+                        sources[p].ahead(&chunks[p], b);
+                    }
                 }
                 half::<L, S, R, P, 0>(&sources, &chunks, b, at, &mut acc);
                 if S::Form::HALVES {
