@@ -53,6 +53,8 @@ fn encode(items: &[Item]) -> Vec<u8> {
 /// Decodes the items and says whether all agreed.
 fn decodes(items: &[Item], decoder: &mut Decoder) -> bool {
     items.iter().all(|item| match *item {
+        // Both decoders of a bit, by turns.
+        Item::Bit(bit, p) if p % 2 == 0 => decoder.decode_open_bit(p) == bit,
         Item::Bit(bit, p) => decoder.decode_bit(p) == bit,
         Item::Symbol(interval) => {
             let value = decoder.peek(interval.bits());

@@ -112,7 +112,7 @@ impl Model {
         while node < LEAF {
             let Node { below, next } = self.nodes[usize::from(node)];
             let counter = &mut self.counters[place + usize::from(node)];
-            let bit = coder.code(u32::from(byte < below), u32::from(counter.p()));
+            let bit = coder.code_open(u32::from(byte < below), u32::from(counter.p()));
             counter.learn(bit, 1000, self.rates);
             node = next[bit as usize & 1];
         }
@@ -127,7 +127,7 @@ impl Model {
         let mut node = 1;
         for at in (0..MANTISSA).rev() {
             let counter = &mut self.mantissa[base | node];
-            let bit = coder.code(u32::from(top) >> at & 1, u32::from(counter.p()));
+            let bit = coder.code_open(u32::from(top) >> at & 1, u32::from(counter.p()));
             counter.learn(bit, 1000, self.rates);
             node = node << 1 | bit as usize;
         }

@@ -7,6 +7,12 @@ pub trait Coder {
     /// Codes a bit that is 1 with probability `probability / 65,536`, and returns it. A decoder ignores the one that it
     /// is given.
     fn code(&mut self, bit: u32, probability: u32) -> u32;
+
+    /// The same, quicker for bits that are hard to foretell: no branch depends on them.
+    #[inline(always)]
+    fn code_open(&mut self, bit: u32, probability: u32) -> u32 {
+        self.code(bit, probability)
+    }
 }
 
 impl Coder for Encoder {
@@ -21,6 +27,11 @@ impl Coder for Decoder<'_> {
     #[inline(always)]
     fn code(&mut self, _: u32, probability: u32) -> u32 {
         u32::from(self.decode_bit(probability))
+    }
+
+    #[inline(always)]
+    fn code_open(&mut self, _: u32, probability: u32) -> u32 {
+        u32::from(self.decode_open_bit(probability))
     }
 }
 

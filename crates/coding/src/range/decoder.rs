@@ -41,6 +41,18 @@ impl<'a> Decoder<'a> {
         bit
     }
 
+    /// [`Decoder::decode_bit`] without a branch on the bit: slower where the bit can be foretold, as what depends on it then waits.
+    #[inline]
+    pub fn decode_open_bit(&mut self, probability: u32) -> bool {
+        let bound = (self.range >> 16) * share(probability);
+        let bit = self.code < bound;
+        let one = u64::from(bit).wrapping_neg();
+        self.code -= bound & !one;
+        self.range = bound & one | (self.range - bound) & !one;
+        self.normalise();
+        bit
+    }
+
     /// Where in a total of `2^bits` (1 to 24) the next symbol lies: inside its interval. Nothing is taken yet;
     /// [`Decoder::take`] the interval that holds it.
     #[inline]
