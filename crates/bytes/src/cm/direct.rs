@@ -4,7 +4,7 @@
 use super::contexts::BANK;
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
-use brevity_coding::simd::{pages, prefetch};
+use brevity_coding::simd::{pages, prefetch_second};
 
 /// What counters remember.
 const MEMORY: u32 = 255;
@@ -32,7 +32,7 @@ impl Direct {
         for (place, hash) in places.iter_mut().zip(hashes) {
             let at = hash.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> self.shift;
             *place = at as u32;
-            prefetch(&self.lines, at as usize);
+            prefetch_second(&self.lines, at as usize);
         }
     }
 

@@ -253,7 +253,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             *hash = (*hash ^ (i as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
             *hash ^= *hash >> 32;
             *hash = hash.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-            table.prefetch(*hash);
+            table.prefetch(*hash, B > 1);
         }
         if let Some(runs) = &model.runs {
             runs.ask(&self.hashes, &mut self.running);
@@ -273,7 +273,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         let turn = u64::from(self.partial).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for hash in self.hashes.as_flattened_mut() {
             *hash = table.beside(*hash, (*hash ^ turn).wrapping_mul(0xC4CE_B9FE_1A85_EC53));
-            table.prefetch(*hash);
+            table.prefetch(*hash, B > 1);
         }
         if let Some(direct) = &model.direct {
             direct.ask(&self.hashes[0], &mut self.direct);

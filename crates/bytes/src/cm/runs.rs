@@ -4,7 +4,7 @@
 use super::contexts::{BANK, Hashes};
 use brevity_coding::counter::{Counter, Rates};
 use brevity_coding::logistic::Logistic;
-use brevity_coding::simd::{pages, prefetch};
+use brevity_coding::simd::{pages, prefetch_second};
 
 /// Lengths of runs that are told apart.
 const BUCKETS: usize = 16;
@@ -59,7 +59,7 @@ impl<const B: usize> Runs<B> {
             let hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             *place = (hash >> self.shift) as u32;
             *check = (hash >> 8) as u16;
-            prefetch(&self.table, *place as usize);
+            prefetch_second(&self.table, *place as usize);
         }
     }
 

@@ -5,7 +5,7 @@
 //! least.
 
 use crate::pages::Pages;
-use brevity_coding::simd::{Simd, prefetch};
+use brevity_coding::simd::{Simd, prefetch, prefetch_second};
 
 /// A check byte, then the histories of nodes 1 to 15.
 pub type Slot = [u8; 16];
@@ -45,10 +45,11 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// Asks for the line of a hash.
+    /// Asks for the line of a hash, one of `many` or of few that are asked for together.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        prefetch(self.lines, (hash >> self.shift) as usize);
+    pub fn prefetch(&self, hash: u64, many: bool) {
+        let line = (hash >> self.shift) as usize;
+        if many { prefetch_second(self.lines, line) } else { prefetch(self.lines, line) }
     }
 
     /// A hash whose line is in the same page as that of `first` and by all else comes from `second`: the page's address is known

@@ -223,6 +223,20 @@ pub fn prefetch<T>(slice: &[T], index: usize) {
     let _ = (slice, index);
 }
 
+/// The same into the second-level cache, where many are asked for at once: more lines may be on their way to it than to the first.
+#[inline(always)]
+pub fn prefetch_second<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        // SAFETY: as above.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(std::ptr::from_ref(element).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -426,5 +440,6 @@ mod tests {
     fn prefetching_nowhere_is_nothing() {
         prefetch::<u64>(&[], 3);
         prefetch(&[1, 2], 1);
+        prefetch_second(&[1, 2], 2);
     }
 }
