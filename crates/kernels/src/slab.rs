@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a size is a multiple of, and that pieces begin at.
 pub(crate) const LINE: usize = 64;
-/// Bytes of a size's pieces from which on chunks are worth their page.
-const MANY: usize = LARGE;
+/// Bytes of a size's pieces from which on chunks are cut: what one holds beyond its pieces is an eighth at most of what is in use.
+const MANY: usize = 8 * LARGE;
 /// Largest piece that is cut from a chunk.
 const MOST: usize = LARGE / 16;
 
@@ -189,7 +189,7 @@ mod tests {
     fn pieces_are_zero_and_apart_and_chunks_go_back() {
         // A size that no cache has.
         const BYTES: usize = 61 * LINE;
-        let many = 3 * LARGE / BYTES;
+        let many = 10 * LARGE / BYTES;
         let mut held = Vec::new();
         for round in 0..3 {
             for at in 0..many {
