@@ -74,12 +74,14 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, f: impl Fn(usize, 
     });
 }
 
-/// Calls `f(range)` on all threads for ranges that cover `0..items`, at least `grain` items each but the last, and
-/// about four ranges per thread when there is enough.
+/// Calls `f(range)` on all threads for ranges of nearly one length that cover `0..items`, of at least `grain` items each if
+/// there are so many; four ranges per thread when there is enough.
 pub fn parallel_ranges(items: usize, grain: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
-    let grain = grain.max(1);
-    let step = items.div_ceil(threads() * 4).next_multiple_of(grain).max(grain);
-    parallel(items.div_ceil(step), |i| f(i * step..((i + 1) * step).min(items)));
+    let tasks = (items / grain.max(1)).clamp(1, 4 * threads());
+    let start = |task: usize| (items as u128 * task as u128 / tasks as u128) as usize;
+    if items > 0 {
+        parallel(tasks, |i| f(start(i)..start(i + 1)));
+    }
 }
 
 /// A pointer that tasks share; each task must touch places of its own.

@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a size is a multiple of, and that pieces begin at.
 pub(crate) const LINE: usize = 64;
-/// Bytes of a size's pieces from which on chunks are cut: what one holds beyond its pieces is an eighth at most of what is in use.
+/// Bytes of a size's pieces from which on chunks are cut: what the newest holds beyond its pieces is an eighth at most of what is in use.
+/// (Where pieces go back here and there, chunks of which a few are left hold more, until new pieces fill them.)
 const MANY: usize = 8 * LARGE;
 /// Largest piece that is cut from a chunk.
 const MOST: usize = LARGE / 16;

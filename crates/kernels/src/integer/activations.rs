@@ -13,7 +13,8 @@
 use super::kernel::{self, TILE_ROWS, tile_of};
 use crate::pool::{self, Shared};
 use crate::{Isa, MatrixView};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem;
 
 /// Values in a block of activations.
 pub const BLOCK: usize = 32;
@@ -30,15 +31,34 @@ pub struct Activations {
     rows: usize,
     cols: usize,
     blocks: usize,
+    memory: Memory,
+}
+
+#[derive(Default)]
+struct Memory {
     codes: Vec<i8>,
     meta: Vec<f32>,
     sums: Vec<[i32; 2]>,
 }
 
+/// Codes whose memory is kept for the next activations of a thread, at most.
+const KEPT: usize = 1 << 18;
+
+thread_local! { static SPARE: Cell<Memory> = const { Cell::new(Memory { codes: Vec::new(), meta: Vec::new(), sums: Vec::new() }) } }
+
+impl Drop for Activations {
+    fn drop(&mut self) {
+        if self.memory.codes.capacity() <= KEPT {
+            // A thread that ends keeps nothing.
+            let _ = SPARE.try_with(|spare| spare.set(mem::take(&mut self.memory)));
+        }
+    }
+}
+
 impl Activations {
     /// Quantises every row of `x`. A row of the result depends on its own row of `x` only.
     pub fn quantize(x: MatrixView<'_>) -> Activations {
-        let mut activations = Activations::default();
+        let mut activations = Activations { rows: 0, cols: 0, blocks: 0, memory: SPARE.take() };
         activations.assign(x);
         activations
     }
@@ -49,12 +69,15 @@ impl Activations {
         let blocks = cols.div_ceil(BLOCK);
         let count = rows * blocks;
         (self.rows, self.cols, self.blocks) = (rows, cols, blocks);
-        self.codes.resize(count * BLOCK, 0);
-        self.meta.resize(count * META, 0.0);
-        self.sums.resize(count, [0; 2]);
+        self.memory.codes.resize(count * BLOCK, 0);
+        self.memory.meta.resize(count * META, 0.0);
+        self.memory.sums.resize(count, [0; 2]);
         let isa = Isa::current();
-        let (codes, meta, sums) =
-            (Shared(self.codes.as_mut_ptr()), Shared(self.meta.as_mut_ptr()), Shared(self.sums.as_mut_ptr()));
+        let (codes, meta, sums) = (
+            Shared(self.memory.codes.as_mut_ptr()),
+            Shared(self.memory.meta.as_mut_ptr()),
+            Shared(self.memory.sums.as_mut_ptr()),
+        );
         let tiles: Vec<_> = kernel::tiles(rows).collect();
         let grain = (32_768 / (cols.max(1) * TILE_ROWS)).max(1);
         pool::parallel_ranges(tiles.len(), grain, |range| {
@@ -86,7 +109,7 @@ impl Activations {
 
     /// Bytes that this copy of the activations takes.
     pub fn resident_bytes(&self) -> usize {
-        self.codes.len() + 4 * self.meta.len() + 8 * self.sums.len()
+        self.memory.codes.len() + 4 * self.memory.meta.len() + 8 * self.memory.sums.len()
     }
 
     /// The codes of block `b` of row `r`, and its `dx`.
@@ -98,8 +121,8 @@ impl Activations {
         let (first, n) = tile_of(self.rows, r);
         let at = first * self.blocks + b * n + (r - first);
         let mut codes = [0; BLOCK];
-        codes.copy_from_slice(&self.codes[at * BLOCK..][..BLOCK]);
-        (codes, self.meta[at * META])
+        codes.copy_from_slice(&self.memory.codes[at * BLOCK..][..BLOCK]);
+        (codes, self.memory.meta[at * META])
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -107,11 +130,11 @@ impl Activations {
     }
 
     pub(super) fn codes(&self) -> *const i8 {
-        self.codes.as_ptr()
+        self.memory.codes.as_ptr()
     }
 
     pub(super) fn meta(&self) -> *const f32 {
-        self.meta.as_ptr()
+        self.memory.meta.as_ptr()
     }
 
     /// Runs `f` with the starting values of integer sums over weights whose codes are stored `offset` too high:
@@ -124,9 +147,9 @@ impl Activations {
         let mut starts = STARTS.take();
         starts.clear();
         if halves {
-            starts.extend(self.sums.iter().flatten().map(|s| -offset * s));
+            starts.extend(self.memory.sums.iter().flatten().map(|s| -offset * s));
         } else {
-            starts.extend(self.sums.iter().map(|s| -offset * (s[0] + s[1])));
+            starts.extend(self.memory.sums.iter().map(|s| -offset * (s[0] + s[1])));
         }
         let result = f(&starts);
         STARTS.set(starts);
@@ -164,16 +187,28 @@ fn quantize_tile(isa: Isa, x: MatrixView<'_>, tile: Tile<'_>) {
 }
 
 #[inline(always)]
-fn quantize_rows(x: MatrixView<'_>, tile: Tile<'_>) {
+fn quantize_rows(x: MatrixView<'_>, mut tile: Tile<'_>) {
     for r in 0..tile.rows {
-        for (b, part) in x.row(r).chunks(BLOCK).enumerate() {
-            let at = b * tile.rows + r;
-            let mut values = [0.0; BLOCK];
-            values[..part.len()].copy_from_slice(part);
-            let (dx, sums) = quantize_block(&values, &mut tile.codes[at]);
-            tile.sums[at] = sums;
-            tile.meta[at] = [dx, dx * (sums[0] + sums[1]) as f32, dx * sums[0] as f32, dx * sums[1] as f32];
+        let (whole, rest) = x.row(r).as_chunks::<BLOCK>();
+        for (b, values) in whole.iter().enumerate() {
+            tile.put(b, r, values);
         }
+        if !rest.is_empty() {
+            let mut values = [0.0; BLOCK];
+            values[..rest.len()].copy_from_slice(rest);
+            tile.put(whole.len(), r, &values);
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// Block `b` of row `r`.
+    #[inline(always)]
+    fn put(&mut self, b: usize, r: usize, values: &[f32; BLOCK]) {
+        let at = b * self.rows + r;
+        let (dx, sums) = quantize_block(values, &mut self.codes[at]);
+        self.sums[at] = sums;
+        self.meta[at] = [dx, dx * (sums[0] + sums[1]) as f32, dx * sums[0] as f32, dx * sums[1] as f32];
     }
 }
 
