@@ -212,26 +212,31 @@ pub fn dispatch<T: Task>(backend: Backend, task: T) -> T::Output {
 /// Asks for the cache line of an element; nothing where it does not exist or the machine has no such instruction.
 #[inline(always)]
 pub fn prefetch<T>(slice: &[T], index: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(element) = slice.get(index) {
-        // SAFETY: the address is that of a reference; a prefetch has no effect on memory.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(element).cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (slice, index);
+    prefetch_into::<FIRST, T>(slice, index);
 }
 
 /// The same into the second-level cache, where many are asked for at once: more lines may be on their way to it than to the first.
 #[inline(always)]
 pub fn prefetch_second<T>(slice: &[T], index: usize) {
+    prefetch_into::<SECOND, T>(slice, index);
+}
+
+/// The machine's hints for the caches of the first and the second level.
+#[cfg(target_arch = "x86_64")]
+const FIRST: i32 = std::arch::x86_64::_MM_HINT_T0;
+#[cfg(target_arch = "x86_64")]
+const SECOND: i32 = std::arch::x86_64::_MM_HINT_T1;
+#[cfg(not(target_arch = "x86_64"))]
+const FIRST: i32 = 1;
+#[cfg(not(target_arch = "x86_64"))]
+const SECOND: i32 = 2;
+
+#[inline(always)]
+fn prefetch_into<const CACHE: i32, T>(slice: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(element) = slice.get(index) {
-        // SAFETY: as above.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(std::ptr::from_ref(element).cast());
-        }
+        // SAFETY: the address is that of a reference; a prefetch has no effect on memory.
+        unsafe { std::arch::x86_64::_mm_prefetch::<CACHE>(std::ptr::from_ref(element).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (slice, index);
