@@ -223,6 +223,25 @@ fn picture(title: &str, rows: &[Row], raw: u64) -> String {
     plot.to_svg()
 }
 
+/// The command as it was given, files by their names.
+fn command(args: &BenchBytesArgs) -> String {
+    let mut words = vec!["brevity bench bytes".to_owned()];
+    words.extend(
+        args.corpus.iter().map(|path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()),
+    );
+    if !args.levels.is_empty() {
+        let levels: Vec<String> = args.levels.iter().map(u8::to_string).collect();
+        words.push(format!("--levels {}", levels.join(",")));
+    }
+    words.extend(
+        [(args.bf16, "--bf16"), (args.no_peers, "--no-peers")]
+            .into_iter()
+            .filter(|flag| flag.0)
+            .map(|flag| flag.1.to_owned()),
+    );
+    words.join(" ")
+}
+
 fn write_page(
     path: &Path,
     args: &BenchBytesArgs,
@@ -241,9 +260,9 @@ fn write_page(
     let drawn = picture(&format!("{name}: bits a byte against speed"), rows, raw);
     brevity_formats::atomic::AtomicFile::write_bytes(&svg, drawn.as_bytes(), true)?;
     let body = format!(
-        "## Bytes: {name}\n\n`brevity bench bytes {}{name}` ({raw} bytes; MB/s of the original by the clock, one thread)\n\n\
+        "## Bytes: {name}\n\n`{}` ({raw} bytes; MB/s of the original by the clock, one thread)\n\n\
          ![Bits a byte against speed](bytes-{slug}.svg)\n\n{}",
-        if args.bf16 { "--bf16 " } else { "" },
+        command(args),
         table.to_markdown()
     );
     document::put_section(path, &format!("bytes {name}"), &body)
