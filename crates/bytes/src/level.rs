@@ -39,8 +39,8 @@ const MIB: usize = 1 << 20;
 
 /// All levels.
 pub const LEVELS: [Level; 9] = [
-    Level { number: 1, pipeline: Pipeline::Lz(Effort { hash_bits: 16, depth: 1, lazy: false }), block: 4 * MIB },
-    Level { number: 2, pipeline: Pipeline::Lz(Effort { hash_bits: 18, depth: 24, lazy: true }), block: 16 * MIB },
+    Level { number: 1, pipeline: Pipeline::Lz(Effort::Fast { bits: 16 }), block: 4 * MIB },
+    Level { number: 2, pipeline: Pipeline::Lz(Effort::Best), block: 16 * MIB },
     Level { number: 3, pipeline: Pipeline::Sort, block: 128 * MIB },
     Level { number: 4, pipeline: Pipeline::Mix { table_bits: 27, banks: 1, lanes: 2 }, block: 128 * MIB },
     Level { number: 5, pipeline: Pipeline::Mix { table_bits: 30, banks: 1, lanes: 2 }, block: 128 * MIB },
@@ -67,9 +67,7 @@ impl Level {
     pub fn memory(&self, length: usize) -> u64 {
         let length = length.min(self.block) as u64;
         match self.pipeline {
-            Pipeline::Lz(effort) => {
-                2 * length + (4 << effort.hash_bits) + if effort.depth > 1 { 4 * length } else { 0 } + 6 * length
-            }
+            Pipeline::Lz(effort) => 2 * length + crate::lz::memory(length as usize, effort),
             Pipeline::Sort => 14 * length,
             Pipeline::Mix { table_bits, banks, .. } => {
                 let bits = crate::codec::table_bits(length as usize, table_bits, banks);

@@ -2,6 +2,7 @@
 
 use super::{DELTA, DNA, Failure, TENSORS, decode, memory, pack};
 use crate::level::{Level, Pipeline};
+use crate::lz::Effort;
 use crate::transform::columns::{Parts, Style, join, split};
 use crate::{lm, varint};
 
@@ -23,7 +24,7 @@ const STRONG: usize = 25;
 /// Encodes a block as columns where that is shorter, and by itself otherwise.
 pub fn encode_or_whole(bytes: &[u8], level: &Level) -> Vec<u8> {
     let strong = matches!(level.pipeline, Pipeline::Mix { banks, .. } if banks > 1);
-    let sampled = bytes.len() > BOTH && !matches!(level.pipeline, Pipeline::Lz(_));
+    let sampled = bytes.len() > BOTH && !matches!(level.pipeline, Pipeline::Lz(Effort::Fast { .. }));
     let share = if sampled { share_of_sample(bytes, level) } else { 100 };
     if share > 100 + if strong { STRONG } else { LEARNING } {
         return pack(bytes, level, false);

@@ -41,7 +41,7 @@ const REPEATS: usize = 64;
 
 /// Bytes that are cut both ways to choose, and how they are coded.
 const SAMPLE: usize = 1 << 17;
-const TRIAL: lz::Effort = lz::Effort { hash_bits: 15, depth: 8, lazy: true };
+const TRIAL: lz::Effort = lz::Effort::Best;
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
