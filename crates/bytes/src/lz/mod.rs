@@ -1,8 +1,8 @@
 //! The fast levels: repeated strings as (literals, length, distance), Huffman coded.
 //!
 //! A block is coded in parts of [`PART`] bytes, each with the codes of its symbols, or with those of the part before where these take
-//! fewer bits. Level 1 takes the first match that two tables find ([`fast`]); level 2 the cheapest of all ways to cut a part into
-//! matches and literals ([`best`]).
+//! fewer bits. Level 1 takes the first match that two tables find (`fast`); level 2 the cheapest of all ways to cut a part into
+//! matches and literals (`best`).
 
 mod best;
 mod fast;
