@@ -21,7 +21,7 @@ const BIT: f32 = 256.0;
 const ENOUGH: usize = 160;
 /// Places without a match behind which most are passed over: those are looked up of whose hash three bits are 0, here as there.
 const QUIET: usize = 1 << 12;
-/// Lengths up to here come by chance.
+/// Shorter matches come by chance.
 const BY_CHANCE: usize = 5;
 /// Bytes from which the first statistics come.
 const AHEAD: usize = 1 << 16;

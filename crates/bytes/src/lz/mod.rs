@@ -118,10 +118,10 @@ fn renewed(before: &Codes, counts: &[u32], bits: &mut BitWriter) -> Codes {
             .map(|(symbol, &count)| (codes.bits(symbol) > 0).then(|| u64::from(codes.bits(symbol) * count)))
             .sum::<Option<u64>>()
     };
-    let better =
+    let stays =
         cost(&new).is_none_or(|new| cost(before).is_some_and(|before| before <= new + 8 * list.finish().len() as u64));
-    bits.put(u32::from(!better), 1);
-    if better {
+    bits.put(u32::from(!stays), 1);
+    if stays {
         return before.clone();
     }
     new.write(bits);

@@ -3,7 +3,7 @@
 mod peers;
 
 use crate::bench::{cast, document};
-use crate::cli::{BenchBytesArgs, Global};
+use crate::cli::{ARCHIVE_MEMORY, BenchBytesArgs, Global};
 use crate::progress::Show;
 use crate::{output, stop, texts};
 use anyhow::{Context, Result, bail};
@@ -239,6 +239,9 @@ fn command(args: &BenchBytesArgs) -> String {
             .filter(|flag| flag.0)
             .map(|flag| flag.1.to_owned()),
     );
+    if args.memory != ARCHIVE_MEMORY {
+        words.push(format!("--memory {}", args.memory));
+    }
     words.join(" ")
 }
 
