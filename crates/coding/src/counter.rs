@@ -39,6 +39,11 @@ impl Counter {
         Self((probability as u32) << 16)
     }
 
+    /// Starts at a probability in units of 2⁻¹⁶, as if after `n` bits (below 1,024).
+    pub const fn experienced(probability: u16, n: u32) -> Self {
+        Self((probability as u32) << 16 | n)
+    }
+
     /// Starts from what a pair of counts says of a one: `(n₁ + ½) / (n₀ + n₁ + 1)`.
     pub fn of_counts([zeros, ones]: [u8; 2]) -> Self {
         let (zeros, ones) = (u32::from(zeros), u32::from(ones));
@@ -74,6 +79,11 @@ impl<const RATE: u32> Default for Bit<RATE> {
 }
 
 impl<const RATE: u32> Bit<RATE> {
+    /// Starts at a probability in units of 2⁻¹⁶.
+    pub const fn new(probability: u16) -> Self {
+        Self(probability)
+    }
+
     /// Probability of a one in units of 2⁻¹⁶.
     #[inline(always)]
     pub fn p(self) -> u16 {

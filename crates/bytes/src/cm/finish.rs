@@ -1,10 +1,11 @@
 //! The last step: the mixed probability is corrected by what came when it was much the same before.
 //!
-//! Secondary maps correct it in contexts; what they say is averaged. The richer models then weigh it all once more, by weights that the bits of the
+//! Secondary maps correct it in contexts; what they say is averaged. (Those of the widest models learn the less the more they have seen.) The richer models then weigh it all once more, by weights that the bits of the
 //! byte so far choose, and give a quarter to what [denoising](brevity_coding::denoise) makes of it. (Alone, the denoised probability is
 //! worse than what goes in: a mixture that is calibrated already leaves little but the noise of its counts.)
 
-use brevity_coding::apm::Apm;
+use brevity_coding::apm::{Apm, Point};
+use brevity_coding::counter::{Bit, Counter, Rates};
 use brevity_coding::denoise::Denoiser;
 use brevity_coding::logistic::Logistic;
 use brevity_coding::mixer::{Mixer, ONE};
@@ -16,15 +17,25 @@ pub const MAPS: usize = 5;
 const GROUP: usize = 3;
 /// Groups of a byte that is predicted in a single context: 1, 4, 16 and 64.
 pub const GROUPS_OF_A_BYTE: usize = 85;
-/// log₂ of the groups of a map that is not of a few contexts.
+/// log₂ of the groups of a map whose contexts are hashed.
 pub const GROUPS_BITS: u32 = 15;
-/// Groups of each map.
-const GROUPS: [usize; MAPS] =
-    [16 * GROUPS_OF_A_BYTE, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS, 1 << GROUPS_BITS];
-/// Maps of the plain models.
-const FEW: usize = 3;
-/// Shift of the maps' learning.
-const SHIFT: u32 = 5;
+/// Groups of each map; the plain models have the first, and the two that are hashed.
+fn groups(effort: Effort) -> Vec<usize> {
+    let byte = 256 * GROUPS_OF_A_BYTE;
+    match effort {
+        Effort::Plain => vec![16 * GROUPS_OF_A_BYTE, 1 << GROUPS_BITS, 1 << GROUPS_BITS],
+        Effort::Rich => vec![16 * GROUPS_OF_A_BYTE, byte, 1 << GROUPS_BITS, byte, 1 << GROUPS_BITS],
+        Effort::Fine { bits } => vec![16 * GROUPS_OF_A_BYTE, byte, 1 << bits, byte, 1 << bits],
+    }
+}
+
+/// How much is done: by the plain models, by those with runs, and by the widest, where hashes have so many bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    Plain,
+    Rich,
+    Fine { bits: u32 },
+}
 
 /// Nodes of the tree of a byte: all of the first three bits, four for each later one.
 const NODES: usize = 7 + 4 * 5;
@@ -54,37 +65,52 @@ struct Rich {
 
 /// The maps, and what follows them.
 pub struct Finish {
-    maps: Vec<Apm>,
+    maps: Vec<Apm<Bit<5>>>,
+    /// In place of them in the widest models.
+    fine: Vec<Apm<Counter>>,
     rich: Option<Box<Rich>>,
 }
 
 /// Bytes of it all.
-pub fn memory(rich: bool) -> u64 {
-    let maps = if rich { MAPS } else { FEW };
-    let groups: usize = GROUPS[..maps].iter().sum();
-    Apm::memory(GROUP * groups) + if rich { Denoiser::memory(NODES * ORDERS * SHAPES) } else { 0 }
+pub fn memory(effort: Effort) -> u64 {
+    let contexts = GROUP * groups(effort).iter().sum::<usize>();
+    let denoiser = Denoiser::memory(NODES * ORDERS * SHAPES);
+    match effort {
+        Effort::Plain => Apm::<Bit<5>>::memory(contexts),
+        Effort::Rich => Apm::<Bit<5>>::memory(contexts) + denoiser,
+        Effort::Fine { .. } => Apm::<Counter>::memory(contexts) + denoiser,
+    }
+}
+
+fn maps<P: Point>(groups: &[usize]) -> Vec<Apm<P>> {
+    groups.iter().map(|&groups| Apm::new(GROUP * groups)).collect()
 }
 
 impl Finish {
     /// Nothing corrected.
-    pub fn new(rich: bool) -> Self {
-        let maps = if rich { MAPS } else { FEW };
+    pub fn new(effort: Effort) -> Self {
         let weighing = || Rich {
             mixer: Mixer::new(256, ONE / (MAPS as i32 + 2)),
             inputs: [0; 8],
             denoiser: Denoiser::new(NODES * ORDERS * SHAPES),
         };
-        Self {
-            maps: GROUPS[..maps].iter().map(|&groups| Apm::new(GROUP * groups)).collect(),
-            rich: rich.then(|| Box::new(weighing())),
-        }
+        let groups = groups(effort);
+        let [quick, fine] = if matches!(effort, Effort::Fine { .. }) { [&[], &groups[..]] } else { [&groups[..], &[]] };
+        Self { maps: maps(quick), fine: maps(fine), rich: (effort != Effort::Plain).then(|| Box::new(weighing())) }
     }
 
-    /// Asks for the memory of two bits ahead of [`Finish::refine`].
+    /// Asks for the memory of two bits ahead of [`Finish::refine`]. Whether the maps are fine is asked for as a constant.
     #[inline(always)]
-    pub fn prefetch(&self, groups: &[usize; MAPS]) {
-        for (map, group) in self.maps.iter().zip(groups).skip(1) {
-            (0..GROUP).for_each(|node| map.prefetch(GROUP * group + node));
+    pub fn prefetch(&self, is_fine: bool, groups: &[usize; MAPS]) {
+        fn all<P: Point>(maps: &[Apm<P>], groups: &[usize; MAPS]) {
+            for (map, group) in maps.iter().zip(groups).skip(1) {
+                (0..GROUP).for_each(|node| map.prefetch(GROUP * group + node));
+            }
+        }
+        if is_fine {
+            all(&self.fine, groups);
+        } else {
+            all(&self.maps, groups);
         }
     }
 
@@ -92,6 +118,7 @@ impl Finish {
     #[inline(always)]
     pub fn refine(
         &mut self,
+        is_fine: bool,
         p: u32,
         (first, mixed): (i32, i32),
         groups: &[usize; MAPS],
@@ -100,8 +127,11 @@ impl Finish {
     ) -> u32 {
         let mut refined = [0; MAPS];
         let node = if moment.bits & 1 == 0 { 0 } else { 1 + (moment.partial & 1) as usize };
-        for (i, ((refined, map), &group)) in refined.iter_mut().zip(&mut self.maps).zip(groups).enumerate() {
-            *refined = u32::from(map.refine(if i == 0 { first } else { mixed }, GROUP * group + node));
+        let at = |i: usize| (if i == 0 { first } else { mixed }, GROUP * groups[i] + node);
+        if is_fine {
+            refine(&mut self.fine, &mut refined, at);
+        } else {
+            refine(&mut self.maps, &mut refined, at);
         }
         let [a, b, c, d, e] = refined;
         let Some(rich) = &mut self.rich else { return (2 * p + 2 * a + 2 * b + 2 * c + 4) >> 3 };
@@ -118,12 +148,25 @@ impl Finish {
 
     /// Learns the bit that came after the last [`Finish::refine`].
     #[inline(always)]
-    pub fn learn(&mut self, bit: u32) {
-        self.maps.iter_mut().for_each(|map| map.learn(bit, SHIFT));
+    pub fn learn(&mut self, is_fine: bool, bit: u32, rates: Rates) {
+        if is_fine {
+            self.fine.iter_mut().for_each(|map| map.learn(bit, rates));
+        } else {
+            self.maps.iter_mut().for_each(|map| map.learn(bit, rates));
+        }
         if let Some(rich) = &mut self.rich {
             rich.mixer.learn::<Scalar>(&rich.inputs, bit, 4);
             rich.denoiser.learn(bit);
         }
+    }
+}
+
+/// What each map says of its log-odds in its context.
+#[inline(always)]
+fn refine<P: Point>(maps: &mut [Apm<P>], refined: &mut [u32; MAPS], at: impl Fn(usize) -> (i32, usize)) {
+    for (i, (refined, map)) in refined.iter_mut().zip(maps).enumerate() {
+        let (odds, context) = at(i);
+        *refined = u32::from(map.refine(odds, context));
     }
 }
 
@@ -164,14 +207,15 @@ mod tests {
 
     #[test]
     fn a_wrong_probability_is_mended() {
-        for rich in [false, true] {
-            let (logistic, mut finish) = (Logistic::get(), Finish::new(rich));
+        for effort in [Effort::Plain, Effort::Rich, Effort::Fine { bits: 10 }] {
+            let (logistic, mut finish) = (Logistic::get(), Finish::new(effort));
+            let fine = matches!(effort, Effort::Fine { .. });
             let moment = Moment { partial: 1, bits: 0, order: 2, kind: 1 };
             let mut p = 0;
             for n in 0..3000 {
-                p = finish.refine(32_768, (0, 0), &[3; MAPS], moment, logistic);
+                p = finish.refine(fine, 32_768, (0, 0), &[3; MAPS], moment, logistic);
                 assert!((1..65_536).contains(&p));
-                finish.learn(u32::from(n % 10 > 0));
+                finish.learn(fine, u32::from(n % 10 > 0), Rates::get());
             }
             assert!(p > 50_000, "{p}");
         }

@@ -8,6 +8,7 @@ mod matching;
 mod model;
 mod net;
 mod runs;
+mod second;
 mod slots;
 
 pub use beside::{Beside, Tree};

@@ -10,17 +10,18 @@
 use super::beside::{Beside, Blend, Tree};
 use super::contexts::{BANK, Far, Hashes, Recent, Wide, hashes, sets};
 use super::direct::Direct;
-use super::finish::{self, Finish, GROUPS_BITS, GROUPS_OF_A_BYTE, MAPS, Moment};
+use super::finish::{self, Effort, Finish, GROUPS_BITS, GROUPS_OF_A_BYTE, MAPS, Moment};
 use super::matching::{Match, Places};
 use super::net::Net;
 use super::runs::{Running, Runs};
+use super::second::{self, Second, WIDEST};
 use super::slots::{Place, Slot, Slots, View};
 use brevity_coding::bank::{Bank, Held, Tables};
 use brevity_coding::counter::Counter;
 use brevity_coding::logistic::MAX_STRETCH;
-use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
+use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer};
 use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
-use brevity_coding::simd::{Backend, Scalar, Simd, Task, dispatch};
+use brevity_coding::simd::{Backend, Simd, Task, dispatch};
 use brevity_kernels::math;
 
 /// What a stream is coded with.
@@ -59,17 +60,30 @@ pub fn memory(table_bits: u32, match_bits: u32, banks: u8) -> u64 {
     let table = 1u64 << table_bits.min(63);
     let matches = 4u64 << match_bits.min(60);
     if banks == 1 {
-        return table.saturating_add(matches + finish::memory(false));
+        return table.saturating_add(matches + finish::memory(Effort::Plain));
     }
     let beside = (4 << runs_bits(table_bits)) + (1 << direct_bits(table_bits));
-    let wide = if banks & 15 == WIDE { wide_memory() } else { 0 };
-    table.saturating_add(3 * matches + beside + finish::memory(true) + wide)
+    let rest = if banks & 15 == WIDE { wide_memory(table_bits) } else { finish::memory(Effort::Rich) };
+    table.saturating_add(3 * matches + beside + rest)
 }
 
-/// Bytes of weights of the widest model, and of what it keeps of words.
-fn wide_memory() -> u64 {
+/// Bytes of weights of the widest model, of its maps, and of what it keeps of words.
+fn wide_memory(table_bits: u32) -> u64 {
     let inputs = 48 * usize::from(WIDE) + BANK + MORE;
-    (SETS.iter().sum::<usize>() * inputs * size_of::<i32>() + Wide::BYTES) as u64
+    let sets = SETS.iter().sum::<usize>() + ((MIXERS - SETS.len()) << hashed_bits(table_bits));
+    (sets * inputs * size_of::<i32>() + Wide::BYTES) as u64
+        + second::memory()
+        + finish::memory(Effort::Fine { bits: map_bits(table_bits) })
+}
+
+/// log₂ of the sets of weights that hashes choose, beside a table of histories.
+fn hashed_bits(table_bits: u32) -> u32 {
+    table_bits.saturating_sub(15).clamp(8, 12)
+}
+
+/// log₂ of the groups of maps of the widest model whose contexts are hashed.
+fn map_bits(table_bits: u32) -> u32 {
+    table_bits.saturating_sub(12).clamp(10, GROUPS_BITS)
 }
 
 /// Banks of the widest model.
@@ -81,13 +95,12 @@ const MORE: usize = 16;
 /// Matches that are followed at once at most, and the bytes that must agree for each.
 const LEAST: [usize; 3] = [6, 12, 4];
 
-/// Mixers of the first layer: most of them, and so many without runs.
-const MIXERS: usize = 7;
+/// Mixers of the first layer: of the widest model, of those with runs, and of the rest.
+const MIXERS: usize = 10;
+const SOME: usize = 7;
 const FEW: usize = 5;
-/// Inputs of the second layer: so few are mixed one by one, as no vector can be loaded right behind the stores of its parts.
-const LAST: usize = 8;
-/// Sets of weights of each.
-const SETS: [usize; MIXERS] = [512, 256, 4096, 256, 2048, 2048, 1024];
+/// Sets of weights of each whose set is not chosen by a hash.
+const SETS: [usize; SOME] = [512, 256, 4096, 256, 2048, 2048, 1024];
 
 /// Turns of the lanes in which each of two moves on by a byte.
 const TURNS: u32 = 8;
@@ -121,7 +134,10 @@ struct Model<const B: usize, const X: usize> {
     mixers: Vec<NarrowMixer<X>>,
     /// In place of them in the widest models, whose many inputs would drown in the dither of narrow weights.
     fine: Vec<Mixer<X>>,
-    last: [Mixer<LAST>; 2],
+    second: Second,
+    /// log₂ of the sets that hashes choose, and of the groups of the maps.
+    hashed: u32,
+    map_bits: u32,
     finish: Finish,
     blend: Option<Blend>,
     places: Vec<Places>,
@@ -161,7 +177,13 @@ impl<const B: usize, const X: usize> Model<B, X> {
     const RICH: bool = X > 32 * B + MORE;
     const FINE: bool = B > 4;
     /// Mixers of the first layer.
-    const MIXERS: usize = if Self::RICH { MIXERS } else { FEW };
+    const MIXERS: usize = if Self::FINE {
+        MIXERS
+    } else if Self::RICH {
+        SOME
+    } else {
+        FEW
+    };
     /// Where the inputs of matches begin.
     const REST: usize = X - MORE;
 
@@ -175,8 +197,14 @@ impl<const B: usize, const X: usize> Model<B, X> {
             (true, false, _) => Pace::STRONG,
             (true, true, _) => Pace::FINE,
         };
-        let sets = &SETS[..Self::MIXERS];
-        let [narrow, fine] = if Self::FINE { [&[], sets] } else { [sets, &[]] };
+        let hashed = hashed_bits(settings.table_bits);
+        let sets: Vec<usize> = SETS.into_iter().chain([1 << hashed; MIXERS - SOME]).take(Self::MIXERS).collect();
+        let [narrow, fine]: [&[usize]; 2] = if Self::FINE { [&[], &sets] } else { [&sets, &[]] };
+        let effort = match (rich, Self::FINE) {
+            (false, _) => Effort::Plain,
+            (true, false) => Effort::Rich,
+            (true, true) => Effort::Fine { bits: map_bits(settings.table_bits) },
+        };
         let weight = if settings.beside { weight / 12 } else { weight };
         let mixer = |&sets: &usize| {
             let mut mixer = NarrowMixer::new(sets, weight);
@@ -189,8 +217,10 @@ impl<const B: usize, const X: usize> Model<B, X> {
             banks: std::array::from_fn(|_| Bank::default()),
             mixers: narrow.iter().map(mixer).collect(),
             fine: fine.iter().map(|&sets| Mixer::new(sets, i32::from(weight) << 4)).collect(),
-            last: [256, 2048].map(|sets| Mixer::new(sets, ONE / Self::MIXERS as i32)),
-            finish: Finish::new(rich),
+            second: Second::new(Self::MIXERS),
+            hashed,
+            map_bits: if Self::FINE { map_bits(settings.table_bits) } else { GROUPS_BITS },
+            finish: Finish::new(effort),
             blend: settings.beside.then(Blend::new),
             places: LEAST[..if rich { 3 } else { 1 }]
                 .iter()
@@ -312,10 +342,14 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             self.x[rest + 2 * i] = matched[0];
             self.x[rest + 2 * i + 1] = matched[1];
         }
-        let mut sets = self.select(Model::<B, X>::MIXERS);
+        let mut sets = self.select(Model::<B, X>::MIXERS, model.hashed);
+        let expected = (self.matched[0].byte() << 8 | self.partial & 0xFF) as usize;
         if Model::<B, X>::RICH {
             model.mixers.iter().zip(sets).for_each(|(mixer, set)| mixer.prefetch(set));
             model.fine.iter().zip(sets).for_each(|(mixer, set)| mixer.prefetch(set));
+        }
+        if Model::<B, X>::FINE {
+            model.second.prefetch(expected);
         }
         for bank in 0..B {
             let Some(inputs) = self.x[32 * bank..].first_chunk_mut::<32>() else { return };
@@ -323,7 +357,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             S::split(&self.nodes[bank][node], inputs, tables);
         }
         if self.bits & 1 == 0 {
-            self.groups = self.groups();
+            self.groups = self.groups(model);
         }
         if let Some(runs) = &model.runs {
             let inputs = &mut self.x[32 * B..48 * B];
@@ -348,7 +382,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
             last = (((odds + 2048) >> 7) << 3) as usize | self.bits as usize;
             sets[1] = last;
         }
-        let mut y = [0i32; LAST];
+        let mut y = [0i32; WIDEST];
         for (s, mixer) in model.mixers.iter_mut().enumerate() {
             y[s] = mixer.mix::<S>(&self.x, sets[s], tables.logistic);
         }
@@ -358,13 +392,11 @@ impl<const B: usize, const X: usize> Lane<B, X> {
                 y[s] = mixer.mix::<S>(&x, sets[s], tables.logistic);
             }
         }
-        let first = model.last[0].mix::<Scalar>(&y, last, tables.logistic);
-        let second = model.last[1].mix::<Scalar>(&y, sets[0], tables.logistic);
-        let mixed = (first + second) >> 1;
-        let p = (u32::from(model.last[0].p()) + u32::from(model.last[1].p())) >> 1;
+        let mixed = model.second.mix(Model::<B, X>::FINE, &y, [last, sets[0], expected], tables.logistic);
         let moment =
             Moment { partial: self.partial, bits: self.bits, order: self.order, kind: (self.recent.kinds & 15) as u8 };
-        let mut p = model.finish.refine(p, (first, mixed), &self.groups, moment, tables.logistic);
+        let odds = (mixed.first, mixed.odds);
+        let mut p = model.finish.refine(Model::<B, X>::FINE, mixed.p, odds, &self.groups, moment, tables.logistic);
         if let Some(blend) = &mut model.blend {
             p = blend.refine(p, self.x[rest + 11], tables.logistic);
         }
@@ -376,10 +408,10 @@ impl<const B: usize, const X: usize> Lane<B, X> {
 
     /// The group of each map for the next two bits.
     #[inline(always)]
-    fn groups(&self) -> [usize; MAPS] {
+    fn groups(&self, model: &Model<B, X>) -> [usize; MAPS] {
+        let bits = if Model::<B, X>::FINE { model.map_bits } else { GROUPS_BITS };
         let turn = self.partial.wrapping_mul(0x85EB_CA6B);
-        let mix =
-            |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> (32 - GROUPS_BITS)) as usize;
+        let mix = |n: u32| ((n.wrapping_mul(0x9E37_79B1) ^ turn).wrapping_mul(0xC2B2_AE35) >> (32 - bits)) as usize;
         let pair = self.partial as usize - (1 << self.bits) + (1 << self.bits) / 3;
         let of_a_byte = |context: usize| context * GROUPS_OF_A_BYTE + pair;
         let c4 = self.recent.c4;
@@ -394,7 +426,7 @@ impl<const B: usize, const X: usize> Lane<B, X> {
 
     /// The set of weights of each mixer.
     #[inline(always)]
-    fn select(&self, mixers: usize) -> [usize; MIXERS] {
+    fn select(&self, mixers: usize, hashed: u32) -> [usize; MIXERS] {
         let bits = self.bits as usize;
         let confidence = self.matched[0].confidence();
         let (mut expected, mut word) = (0, 0);
@@ -405,11 +437,13 @@ impl<const B: usize, const X: usize> Lane<B, X> {
         }
         let order = (confidence * 8 + self.order) * 8 + bits;
         let [_, a, b, c, _] = self.sets;
-        [order, self.partial as usize, a, b, c, expected, word]
+        let hash = |x: u32| if mixers > SOME { (x.wrapping_mul(0x9E37_79B1) >> (32 - hashed)) as usize } else { 0 };
+        let (four, two) = (hash(self.recent.c4), hash(self.recent.c4 & 0xFFFF));
+        [order, self.partial as usize, a, b, c, expected, word, hash(self.recent.words[1]), four, two]
     }
 
     #[inline(always)]
-    fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; LAST], node: usize, bit: u32) {
+    fn learn<S: Simd>(&mut self, model: &mut Model<B, X>, tables: Tables, y: &[i32; WIDEST], node: usize, bit: u32) {
         for mixer in &mut model.mixers {
             mixer.learn::<S>(&self.x, bit, model.rate);
         }
@@ -419,8 +453,8 @@ impl<const B: usize, const X: usize> Lane<B, X> {
                 mixer.learn_finely::<S>(&x, bit, model.rate);
             }
         }
-        model.last.iter_mut().for_each(|last| last.learn::<Scalar>(y, bit, model.pace.last));
-        model.finish.learn(bit);
+        model.second.learn(Model::<B, X>::FINE, y, bit, model.pace.last);
+        model.finish.learn(Model::<B, X>::FINE, bit, tables.rates);
         if let Some(blend) = &mut model.blend {
             blend.learn(bit);
         }
@@ -525,7 +559,7 @@ impl<const B: usize, const X: usize> Task for Run<'_, '_, B, X> {
                 }
                 _ => {}
             }
-            model.finish.prefetch(&lane.groups());
+            model.finish.prefetch(Model::<B, X>::FINE, &lane.groups(&model));
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use brevity_coding::apm::Apm;
 use brevity_coding::bank::{Bank, Held, LANES, Tables};
-use brevity_coding::counter::Counter;
+use brevity_coding::counter::{Bit, Counter};
 use brevity_coding::history::Histories;
 use brevity_coding::mixer::{Mixer, NARROW_ONE, NarrowMixer, ONE};
 use brevity_coding::range::{Coder, Decoder, Direction, Encoder};
@@ -118,7 +118,7 @@ struct Model {
     bank: Bank,
     mixers: [NarrowMixer<INPUTS>; 3],
     last: Mixer<16>,
-    apms: [Apm; 2],
+    apms: [Apm<Bit<7>>; 2],
     seen: [Vec<u32>; 2],
     trust: [[Counter; 256]; MATCHES.len()],
     repeats: [Repeat; MATCHES.len()],
@@ -293,7 +293,7 @@ impl Model {
             mixer.learn::<S>(&step.x, bit, 4);
         }
         self.last.learn::<S>(&y, bit, 2);
-        self.apms.iter_mut().for_each(|apm| apm.learn(bit, 7));
+        self.apms.iter_mut().for_each(|apm| apm.learn(bit, tables.rates));
         for (i, told) in told.into_iter().enumerate() {
             if let Some(expected) = told {
                 let trust = &mut self.trust[i][self.repeats[i].bucket];
