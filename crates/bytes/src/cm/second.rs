@@ -107,7 +107,7 @@ mod tests {
             let (logistic, mut second) = (Logistic::get(), Second::new(mixers));
             let mut p = 0;
             for n in 0..4000u32 {
-                let bit = n / 3 & 1;
+                let bit = (n / 3) & 1;
                 let mut said = [0; WIDEST];
                 said[mixers - 1] = if bit == 1 { 300 } else { -300 };
                 said[0] = 200;
