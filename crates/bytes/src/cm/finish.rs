@@ -1,7 +1,7 @@
 //! The last step: the mixed probability is corrected by what came when it was much the same before.
 //!
-//! Secondary maps correct it in contexts; what they say is averaged. (Those of the widest models learn the less the more they have seen.) The richer models then weigh it all once more, by weights that the bits of the
-//! byte so far choose, and give a quarter to what [denoising](brevity_coding::denoise) makes of it. (Alone, the denoised probability is
+//! Secondary maps correct it in contexts; what they say is averaged. (Those of the widest models learn the less the more they
+//! have seen.) The richer models then weigh it all once more, by weights that the bits of the byte so far choose, and give a quarter to what [denoising](brevity_coding::denoise) makes of it. (Alone, the denoised probability is
 //! worse than what goes in: a mixture that is calibrated already leaves little but the noise of its counts.)
 
 use brevity_coding::apm::{Apm, Point};
@@ -19,6 +19,7 @@ const GROUP: usize = 3;
 pub const GROUPS_OF_A_BYTE: usize = 85;
 /// log₂ of the groups of a map whose contexts are hashed.
 pub const GROUPS_BITS: u32 = 15;
+
 /// Groups of each map; the plain models have the first, and the two that are hashed.
 fn groups(effort: Effort) -> Vec<usize> {
     let byte = 256 * GROUPS_OF_A_BYTE;

@@ -53,7 +53,7 @@ impl Second {
     }
 
     /// Mixes what the first layer says with these sets of weights. The mean of two is rounded down, that of three towards zero.
-    /// Whether there are three is asked for as a constant: the quick levels have no time to look.
+    /// Whether there are three (as [`Second::new`] made it) is asked for as a constant: the quick levels have no time to look.
     #[inline(always)]
     pub fn mix(&mut self, is_three: bool, said: &[i32; WIDEST], sets: [usize; MOST], logistic: &Logistic) -> Mixed {
         if is_three && let Some(three) = &mut self.three {

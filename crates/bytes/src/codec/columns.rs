@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "prints what columns are worth"]
+    #[ignore = "prints the table of logs as columns in docs/bytes.md, and compares nothing"]
     fn every_log_whole_and_as_columns() {
         let Some(logs) = logs() else { return };
         let mut paths: Vec<PathBuf> = std::fs::read_dir(logs)
